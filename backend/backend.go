@@ -1,0 +1,54 @@
+// Package backend is the seam between the pipeline and what holds boundaries
+// on one kind of platform.
+package backend
+
+import (
+	"context"
+	"io"
+	"os"
+
+	"github.com/bvisor/bvisor/plan"
+	"github.com/bvisor/bvisor/report"
+	"github.com/bvisor/bvisor/secret"
+	"github.com/bvisor/bvisor/spec"
+)
+
+// Backend holds boundaries. It observes; it never grades: plan decides before,
+// the runner seals after.
+type Backend interface {
+	Name() string
+
+	// Probe says what this host can hold now, by exercising it. The result is
+	// cached for the life of the backend.
+	Probe(ctx context.Context) (plan.Profile, error)
+
+	// Resolve looks up, once, every path of an expanded spec and holds what it
+	// found open. The error is a *spec.Error, or one of the command errors below.
+	Resolve(ctx context.Context, s spec.Spec) (Resolution, error)
+
+	// Launch carries out a plan. An error means a fault of the supervisor's
+	// side; everything about the workload, setup failures included, is in the
+	// observation.
+	Launch(ctx context.Context, l Launch) (report.Observation, error)
+}
+
+// Resolution is a resolved spec with the open descriptors behind it.
+type Resolution interface {
+	Resolved() spec.Resolved
+	Close() error
+}
+
+// Launch is everything one launch needs.
+type Launch struct {
+	Attempt    string
+	Plan       plan.Plan
+	Resolution Resolution
+	Env        []secret.Value // the child's whole environment, sorted by name
+	Stdin      *os.File       // for stdin: inherit; nil is nothing
+	Stdout     io.Writer      // captured output is relayed here live; nil drops it
+	Stderr     io.Writer
+	FDs        map[int]*os.File // what capabilities.fds names, by number in the workload
+	// Commit returns when the intent is durable. The barrier before exec opens
+	// only after it returned nil.
+	Commit func() error
+}
