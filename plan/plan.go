@@ -122,6 +122,9 @@ type Profile struct {
 	Facts    []Fact           `json:"facts"`    // sorted by name
 	Offers   []Offer          `json:"offers"`   // sorted by kind; a kind that is absent is unsupported
 	Evidence []EvidenceSource `json:"evidence"` // claims the backend itself can show of any run, sorted by claim
+
+	enc    []byte // canonical encoding, made once by Seal or ParseProfile
+	digest string // its digest
 }
 
 // ProfileVersion is the version of the profile's encoding.
@@ -188,6 +191,7 @@ type Plan struct {
 	Accepted     []spec.Weakening `json:"accepted,omitempty"` // sorted
 
 	enc []byte // canonical encoding, made once by Make or Parse
+	id  string // its digest
 }
 
 // Requirement is one thing the plan holds and what holds it.
