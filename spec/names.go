@@ -1,0 +1,106 @@
+package spec
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/bvisor/bvisor/internal/strictyaml"
+)
+
+// oneOf returns s as one of names, which are few and closed.
+func oneOf[T ~string](what, s string, names []T) (T, error) {
+	if slices.Contains(names, T(s)) {
+		return T(s), nil
+	}
+	return "", unknownName(what, s, names)
+}
+
+// unknownName says what was meant, or what there is to choose from.
+func unknownName[T ~string](what, s string, names []T) *valueError {
+	e := &valueError{code: CodeUnknownName, message: "no " + what + " is named " + strictyaml.Quote(s)}
+	if near := nearest(s, names); near != "" {
+		if strings.EqualFold(near, s) {
+			e.code = CodeWrongCase
+		}
+		e.hint = "did you mean " + strictyaml.Quote(near) + "?"
+		return e
+	}
+	list := make([]string, len(names))
+	for i, n := range names {
+		list[i] = string(n)
+	}
+	e.hint = "expected one of " + strings.Join(list, ", ")
+	return e
+}
+
+// nearest is the name closest to s, or empty when none is close.
+func nearest[T ~string](s string, names []T) string {
+	if len(s) > 64 {
+		return ""
+	}
+	best, bestDistance := "", max(len(s)/3, 1)+1
+	for _, n := range names {
+		name := string(n)
+		if strings.EqualFold(s, name) {
+			return name
+		}
+		if d := distance(strings.ToLower(s), name); d < bestDistance {
+			best, bestDistance = name, d
+		}
+	}
+	return best
+}
+
+// distance counts the insertions, deletions and replacements of bytes between
+// a and b.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// weakeningNames are the names of Weakenings, sorted.
+func weakeningNames() []Weakening { return slices.Sorted(maps.Keys(Weakenings)) }
+
+var (
+	spawns       = []Spawn{SpawnNone, SpawnThreads, SpawnProcesses}
+	streams      = []string{"stdout", "stderr"}
+	stdinModes   = []string{StdinNone, StdinInherit, StdinFile}
+	commits      = []string{"manual", "on-success", "never"}
+	durabilities = []string{"atomic", "durable"}
+	guarantees   = []string{"enforced", "mediated"}
+	killTrees    = []string{"atomic"}
+)
+
+// ParseSpawn reads what the workload may start.
+func ParseSpawn(s string) (Spawn, error) { return oneOf("spawn policy", s, spawns) }
+
+// ParseClaim reads the name of an evidence claim.
+func ParseClaim(s string) (Claim, error) { return oneOf("evidence claim", s, Claims) }
+
+// ParseWeakening reads the name of a weakening.
+func ParseWeakening(s string) (Weakening, error) { return oneOf("weakening", s, weakeningNames()) }
+
+// ParseDimension reads the name of a budget's dimension.
+func ParseDimension(s string) (Dimension, error) { return oneOf("budget", s, Dimensions) }
+
+// ParseStream reads the name of a stream that can be captured.
+func ParseStream(s string) (string, error) { return oneOf("stream", s, streams) }
+
+// ParsePreset reads the name of a preset.
+func ParsePreset(s string) (string, error) { return oneOf("preset", s, presetNames()) }
