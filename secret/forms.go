@@ -4,15 +4,44 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/hex"
+	"net/url"
+	"slices"
 )
 
 func formsOf(name, value string) secretForms {
 	return secretForms{
-		name:   name,
-		value:  []byte(value),
-		hex:    []byte(hex.EncodeToString([]byte(value))),
-		base64: base64Forms(value),
+		name:    name,
+		value:   []byte(value),
+		escaped: escapedForms(value),
+		hex:     []byte(hex.EncodeToString([]byte(value))),
+		base64:  base64Forms(value),
 	}
+}
+
+// escapedForms is what the usual encoders write for URLs. Decoding finds more,
+// but what stands before a value can mislead it: in "%2" and "0%41", the escape
+// is "%20".
+func escapedForms(value string) [][]byte {
+	var forms [][]byte
+	for _, s := range []string{url.QueryEscape(value), url.PathEscape(value)} {
+		for _, form := range [][]byte{[]byte(s), lowerEscapes(s)} {
+			if string(form) != value && !slices.ContainsFunc(forms, func(f []byte) bool { return bytes.Equal(f, form) }) {
+				forms = append(forms, form)
+			}
+		}
+	}
+	return forms
+}
+
+// lowerEscapes writes the digits of percent escapes in lower case.
+func lowerEscapes(s string) []byte {
+	out := []byte(s)
+	for i, c := range out {
+		if c == '%' {
+			copy(out[i+1:i+3], bytes.ToLower(out[i+1:i+3]))
+		}
+	}
+	return out
 }
 
 // base64Form is a value at one alignment in one alphabet: the characters that
@@ -53,6 +82,10 @@ type view struct {
 	to   []int
 }
 
+func newView(size int) view {
+	return view{make([]byte, 0, size), make([]int, 0, size), make([]int, 0, size)}
+}
+
 func (v *view) add(c byte, from, to int) {
 	v.text = append(v.text, c)
 	v.from = append(v.from, from)
@@ -86,7 +119,7 @@ func join(b []byte) view {
 	if !bytes.ContainsAny(b, "\r\n") {
 		return view{text: b}
 	}
-	var v view
+	v := newView(len(b))
 	for i, c := range b {
 		if c != '\r' && c != '\n' {
 			v.add(c, i, i+1)
@@ -98,7 +131,7 @@ func join(b []byte) view {
 // unescape decodes percent escapes (RFC 3986, section 2.1) in either case and
 // leaves what is none as it stands.
 func unescape(b []byte, plusIsSpace bool) view {
-	var v view
+	v := newView(len(b))
 	for i := 0; i < len(b); {
 		c, n := b[i], 1
 		if c == '%' && i+2 < len(b) {

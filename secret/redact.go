@@ -28,10 +28,11 @@ type Redactor struct {
 
 // secretForms is one value in the forms that are searched for.
 type secretForms struct {
-	name   string
-	value  []byte
-	hex    []byte
-	base64 []base64Form
+	name    string
+	value   []byte
+	escaped [][]byte
+	hex     []byte
+	base64  []base64Form
 }
 
 // Redaction says how many places held one variable's value.
@@ -106,6 +107,9 @@ func (r *Redactor) find(b []byte, truncated bool) []hit {
 	views := viewsOf(b)
 	for _, s := range r.secrets {
 		hits = views.raw.find(hits, s.name, s.value, truncated)
+		for _, form := range s.escaped {
+			hits = views.raw.find(hits, s.name, form, truncated)
+		}
 		hits = views.decoded.find(hits, s.name, s.value, truncated)
 		if bytes.Contains(s.value, []byte(" ")) {
 			hits = views.form.find(hits, s.name, s.value, truncated)

@@ -24,7 +24,7 @@ func encodings(value string) map[string]string {
 		"HEX":       strings.ToUpper(hex.EncodeToString([]byte(value))),
 		"query":     url.QueryEscape(value),
 		"path":      url.PathEscape(value),
-		"query low": lowerEscapes(url.QueryEscape(value)),
+		"query low": string(lowerEscapes(url.QueryEscape(value))),
 		"all":       percentAll(value),
 	}
 	for name, e := range map[string]*base64.Encoding{"std": base64.StdEncoding, "raw std": base64.RawStdEncoding, "url": base64.URLEncoding, "raw url": base64.RawURLEncoding} {
@@ -35,16 +35,6 @@ func encodings(value string) map[string]string {
 		}
 	}
 	return m
-}
-
-func lowerEscapes(s string) string {
-	out := []byte(s)
-	for i := range out {
-		if i+2 < len(out) && out[i] == '%' {
-			copy(out[i+1:i+3], bytes.ToLower(out[i+1:i+3]))
-		}
-	}
-	return string(out)
 }
 
 func percentAll(s string) string {
