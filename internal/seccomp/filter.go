@@ -46,8 +46,10 @@ const (
 	ActionAllow       uint32 = 0x7fff0000
 )
 
-// Error numbers the policy answers with; the same on both architectures.
+// Error numbers the policy answers with; the same on both architectures. With
+// none the caller is told of success, and nothing has been done.
 const (
+	eNone  uint32 = 0
 	ePERM  uint32 = 1
 	eACCES uint32 = 13
 	eINVAL uint32 = 22
@@ -61,6 +63,8 @@ func actionText(action uint32) string {
 		return "allow"
 	case ActionKillProcess:
 		return "kill process"
+	case ActionErrno | eNone:
+		return "no effect"
 	case ActionErrno | ePERM:
 		return "EPERM"
 	case ActionErrno | eACCES:

@@ -116,7 +116,7 @@ func TestArgumentRulesAgainstReference(t *testing.T) {
 			if !looksAtArguments[c.name] {
 				try = vals[:8]
 			}
-			for arg := range 3 {
+			for arg := range 4 {
 				for _, v := range try {
 					d.Args = [6]uint64{some(), some(), some(), some(), some(), some()}
 					d.Args[arg] = v
@@ -142,7 +142,9 @@ func TestArgumentRulesAgainstReference(t *testing.T) {
 			for _, a := range c.args[0] {
 				for _, b := range c.args[1] {
 					for _, e := range c.args[2] {
-						check(t, f, o, Data{Number: nr, Arch: NativeArch(o.Arch), Args: [6]uint64{a, b, e}})
+						for _, last := range []uint64{0, 1, 1 << 32} {
+							check(t, f, o, Data{Number: nr, Arch: NativeArch(o.Arch), Args: [6]uint64{a, b, e, last}})
+						}
 					}
 				}
 			}

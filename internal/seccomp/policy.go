@@ -74,7 +74,7 @@ var policy = []group{
 	{"sched_yield sched_getaffinity sched_setaffinity sched_getparam sched_setparam sched_getscheduler sched_setscheduler sched_getattr sched_setattr sched_get_priority_max sched_get_priority_min sched_rr_get_interval", allow, "within the pid namespace; raising priority needs a Linux capability"},
 	{"getpriority setpriority ioprio_get ioprio_set", allow, "within the pid namespace; raising priority needs a Linux capability"},
 	{"getrlimit getrusage times sysinfo uname getcpu getrandom", allow, "facts about the program and the machine"},
-	{"setrlimit", setrlimitResource, "limits can only shrink, but a core limit of 0 is more than the boundary's 1: with 1 the kernel does not start a piped core handler either (fs/coredump.c)"},
+	{"setrlimit", setrlimitResource, "limits can only shrink, but a core limit of 0 gives more than the boundary's 1: with 1 the kernel does not start a piped core handler either (fs/coredump.c)"},
 	{"prlimit64", prlimitResource, "as setrlimit; other processes are out of sight"},
 	{"clock_gettime clock_getres gettimeofday time clock_nanosleep nanosleep alarm getitimer setitimer", allow, "reading clocks and the program's own timers"},
 	{"timer_create timer_settime timer_gettime timer_getoverrun timer_delete", allow, "the program's own timers"},

@@ -12,6 +12,7 @@ func reference(o Options, d Data) uint32 {
 		eacces = 0x0005000d
 		einval = 0x00050016
 		enosys = 0x00050026
+		noop   = 0x00050000
 		kill   = 0x80000000
 	)
 	table := map[string][]call{"amd64": callsAMD64, "arm64": callsARM64}[o.Arch]
@@ -75,8 +76,14 @@ func reference(o Options, d Data) uint32 {
 	case "seccomp":
 		return permit(low(0) != 1 || low(1)>>3&1 == 0)
 	case "setrlimit":
-		return permit(low(0) != 4)
+		if low(0) == 4 {
+			return noop
+		}
+		return allow
 	case "prlimit64":
+		if low(1) == 4 && d.Args[2] != 0 && d.Args[3] == 0 {
+			return noop
+		}
 		return permit(low(1) != 4 || d.Args[2] == 0)
 	case "personality":
 		return permit(low(0) == 0 || low(0) == 0x40000 || int32(low(0)) == -1)

@@ -103,15 +103,21 @@ var seccompFlags = rule{"EPERM for a filter with SECCOMP_FILTER_FLAG_NEW_LISTENE
 
 const rlimitCore = 4 // asm-generic/resource.h
 
-// setrlimit(unsigned int resource, struct rlimit *).
-var setrlimitResource = rule{"EPERM for RLIMIT_CORE", func(g graph, _ Options) *decision {
-	return g.low32(0, g.allow(), arm{values[uint32](rlimitCore), g.errno(ePERM)})
+// setrlimit(unsigned int resource, struct rlimit *). The new limit lies in
+// memory, so turning core files off (what gpg insists on: it ends
+// when that fails) and turning them on look the same. The boundary's limit stays
+// either way, and with it the program has no core file, which is what the
+// former asked for; getrlimit tells the truth to the latter.
+var setrlimitResource = rule{"no effect for RLIMIT_CORE", func(g graph, _ Options) *decision {
+	return g.low32(0, g.allow(), arm{values[uint32](rlimitCore), g.errno(eNone)})
 }}
 
-// prlimit64(pid_t, unsigned int resource, const struct rlimit64 *new, ...): it
-// only reads when new is a null pointer.
-var prlimitResource = rule{"EPERM for setting RLIMIT_CORE", func(g graph, _ Options) *decision {
-	return g.low32(1, g.allow(), arm{values[uint32](rlimitCore), g.zero64(2, g.allow(), g.errno(ePERM))})
+// prlimit64(pid_t, unsigned int resource, const struct rlimit64 *new, struct
+// rlimit64 *old): it only reads when new is a null pointer. A caller that wants
+// the old limit too would find nothing there, so it gets an error.
+var prlimitResource = rule{"no effect for setting RLIMIT_CORE; EPERM for setting it and reading the old limit", func(g graph, _ Options) *decision {
+	set := g.zero64(3, g.errno(eNone), g.errno(ePERM))
+	return g.low32(1, g.allow(), arm{values[uint32](rlimitCore), g.zero64(2, g.allow(), set)})
 }}
 
 // personality(unsigned int): 0xffffffff asks and changes nothing.
