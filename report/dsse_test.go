@@ -1,0 +1,103 @@
+//go:build interop
+
+package report
+
+import (
+	"context"
+	"crypto"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"testing"
+
+	"github.com/secure-systems-lab/go-securesystemslib/dsse"
+
+	"github.com/bvisor/bvisor/internal/canonical"
+)
+
+// signer makes our key usable by an independent DSSE implementation. It shares
+// nothing with our code but the key.
+type signer struct {
+	private ed25519.PrivateKey
+	id      string
+}
+
+func (s signer) Sign(_ context.Context, data []byte) ([]byte, error) {
+	return ed25519.Sign(s.private, data), nil
+}
+
+func (s signer) Verify(_ context.Context, data, sig []byte) error {
+	if !ed25519.Verify(s.private.Public().(ed25519.PublicKey), data, sig) {
+		return errors.New("wrong signature")
+	}
+	return nil
+}
+
+func (s signer) KeyID() (string, error)   { return s.id, nil }
+func (s signer) Public() crypto.PublicKey { return s.private.Public() }
+
+func TestOthersVerifyOurs(t *testing.T) {
+	k := fixedKey(t, 1)
+	env := seal(t, sample(t), k)
+	var e dsse.Envelope
+	if err := json.Unmarshal(env, &e); err != nil {
+		t.Fatal(err)
+	}
+	v, err := dsse.NewEnvelopeVerifier(signer{k.private, k.ID()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	accepted, payload, err := v.VerifyAndDecode(context.Background(), &e)
+	if err != nil || len(accepted) != 1 || accepted[0].KeyID != k.ID() {
+		t.Fatalf("%v, %v", accepted, err)
+	}
+	var st struct {
+		Type          string `json:"_type"`
+		PredicateType string `json:"predicateType"`
+		Subject       []struct {
+			Name   string            `json:"name"`
+			Digest map[string]string `json:"digest"`
+		} `json:"subject"`
+	}
+	if err := json.Unmarshal(payload, &st); err != nil {
+		t.Fatal(err)
+	}
+	if st.Type != StatementType || st.PredicateType != PredicateType || len(st.Subject) != 5 || st.Subject[0].Digest["sha256"] != hash("build") {
+		t.Errorf("got %+v", st)
+	}
+	e.Payload = e.Payload[:8] + "AAAA" + e.Payload[12:]
+	if _, err := v.Verify(context.Background(), &e); err == nil {
+		t.Error("control: a changed payload is accepted there")
+	}
+}
+
+func TestWeVerifyOthers(t *testing.T) {
+	k := fixedKey(t, 1)
+	s, err := Parse(seal(t, sample(t), k))
+	if err != nil {
+		t.Fatal(err)
+	}
+	by, err := dsse.NewEnvelopeSigner(signer{k.private, k.ID()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := by.SignPayload(context.Background(), PayloadType, s.Payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Their tools order and space the envelope as they like; ours reads the
+	// canonical form of it.
+	var theirs struct {
+		Payload     string           `json:"payload"`
+		PayloadType string           `json:"payloadType"`
+		Signatures  []dsse.Signature `json:"signatures"`
+	}
+	theirs.Payload, theirs.PayloadType, theirs.Signatures = e.Payload, e.PayloadType, e.Signatures
+	b, err := canonical.Marshal(theirs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Verify(b, []PublicKey{k.Public()}); err != nil {
+		t.Error(err)
+	}
+}
