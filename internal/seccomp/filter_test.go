@@ -323,7 +323,7 @@ func TestCompileIsDeterministic(t *testing.T) {
 	}
 }
 
-// Loading costs about 0.25 us an instruction. A change of the policy that needs
+// Every launch pays for every instruction. A change of the policy that needs
 // more than this should be looked at.
 func TestFilterIsSmall(t *testing.T) {
 	largest := 0

@@ -1,9 +1,12 @@
+//go:build amd64 || arm64
+
 package seccomp
 
 import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -49,7 +52,7 @@ public class Main {
 // Ordinary programs must not notice the filter. Each ends its output with
 // "fine"; the control run shows that a failure is the filter's doing.
 func TestOrdinaryPrograms(t *testing.T) {
-	o := &Options{Arch: needFilterFor(t), Spawn: SpawnProcesses, SocketFamilies: []uint16{AFUnix}, ExecFiles: true}
+	o := &Options{Arch: runtime.GOARCH, Spawn: SpawnProcesses, SocketFamilies: []uint16{AFUnix}, ExecFiles: true}
 	// The programs get a home of their own, but a build cache that is filled.
 	cache := os.Getenv("GOCACHE")
 	if dir, err := os.UserCacheDir(); cache == "" && err == nil {

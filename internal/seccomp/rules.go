@@ -104,10 +104,10 @@ var seccompFlags = rule{"EPERM for a filter with SECCOMP_FILTER_FLAG_NEW_LISTENE
 const rlimitCore = 4 // asm-generic/resource.h
 
 // setrlimit(unsigned int resource, struct rlimit *). The new limit lies in
-// memory, so turning core files off (what gpg insists on: it ends
-// when that fails) and turning them on look the same. The boundary's limit stays
-// either way, and with it the program has no core file, which is what the
-// former asked for; getrlimit tells the truth to the latter.
+// memory, so turning core files off (gpg does, and ends when it cannot) and
+// turning them on look the same. The boundary's limit stays either way: the
+// program has no core file, which is what the former asked for, and getrlimit
+// tells the truth to the latter.
 var setrlimitResource = rule{"no effect for RLIMIT_CORE", func(g graph, _ Options) *decision {
 	return g.low32(0, g.allow(), arm{values[uint32](rlimitCore), g.errno(eNone)})
 }}
