@@ -53,8 +53,8 @@ func minimumOf(d spec.Dimension, s *spec.Spec) (minimum int64, because string) {
 		return 1, "the program is one"
 	case spec.Handles:
 		streams, fds := len(s.Controls.Capture), len(s.Capabilities.FDs)
-		return int64(3 + streams + fds + 1), "3 standard descriptors, " + strconv.Itoa(streams) + " captured streams, " +
-			strconv.Itoa(fds) + " passed descriptors and the executable"
+		return int64(3 + streams + fds + 1), "3 standard descriptors, the executable, captured streams (" + strconv.Itoa(streams) +
+			") and passed descriptors (" + strconv.Itoa(fds) + ")"
 	case spec.Storage:
 		if len(s.Controls.Temp) > 0 {
 			return minTemp, "controls.temp needs room"

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -59,12 +60,18 @@ func (p Plan) Explain(w io.Writer) error {
 // Error is the refusal in one line.
 func (r *Refusal) Error() string {
 	var codes []string
-	for _, g := range grouped(r.Reasons) {
-		code := g.Code
-		if g.more > 0 {
-			code += " (" + strconv.Itoa(g.more+1) + " times)"
+	var times []int
+	for _, reason := range r.Reasons {
+		if i := slices.Index(codes, reason.Code); i >= 0 {
+			times[i]++
+			continue
 		}
-		codes = append(codes, code)
+		codes, times = append(codes, reason.Code), append(times, 1)
+	}
+	for i, n := range times {
+		if n > 1 {
+			codes[i] += " (" + strconv.Itoa(n) + " times)"
+		}
 	}
 	return r.head() + ": " + strings.Join(codes, ", ")
 }
@@ -87,7 +94,7 @@ func (r *Refusal) Explain(w io.Writer) error {
 	b.WriteString("profile " + r.Profile + "\n")
 	for _, g := range grouped(r.Reasons) {
 		title := string(g.Requirement)
-		if g.Subject != "" && g.Subject != title {
+		if g.Subject != "" && !strings.HasSuffix(title, "."+g.Subject) {
 			title += " " + printable(g.Subject)
 		}
 		if g.more > 0 {

@@ -55,7 +55,7 @@ var instead = []struct {
 // without says how to write a spec that does not want w; empty when every spec
 // wants it.
 func without(w *want) string {
-	if w.dimension != "" {
+	if w.dimension != "" && w.origin != spec.FromDefault {
 		return "take budgets." + string(w.dimension) + " out"
 	}
 	for _, b := range Baseline {
@@ -119,7 +119,7 @@ func tooWeak(w *want, offer *Offer, way *Way, has spec.Enforcement) Reason {
 
 func beyondCapacity(w *want, offer *Offer, way *Way) Reason {
 	return w.reason(w.budgetCode(codeBudgetCapacity),
-		"a limit of "+amount(w.dimension, w.limit)+" or more",
+		"a bound on "+string(w.dimension)+" of "+amount(w.dimension, w.limit),
 		way.names()+" bounds at most "+amount(w.dimension, way.Capacity),
 		"set budgets."+string(w.dimension)+" to at most "+amount(w.dimension, way.Capacity))
 }
@@ -241,8 +241,11 @@ type unit struct {
 
 // inUnits uses the largest unit that loses nothing.
 func inUnits(n int64, small string, units ...unit) string {
+	if n == 0 {
+		return "0"
+	}
 	for _, u := range units {
-		if n != 0 && n%u.size == 0 {
+		if n%u.size == 0 {
 			return strconv.FormatInt(n/u.size, 10) + u.name
 		}
 	}
