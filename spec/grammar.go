@@ -87,7 +87,7 @@ func grantShape() shape[Grant] {
 }
 
 func networkShape() shape[Network] {
-	none := mapped(choice("network policy", []string{"none"}), func(string) Network { return Network{} })
+	none := mapped(choice("network policy", []string{"none"}, `{allow: ["host:port"]}`), func(string) Network { return Network{} })
 	allow := object("a network policy",
 		required(key("allow", `"host:port", "*.domain:port", "address/bits:port", "[v6 address]:port"; "/tcp" behind it for plain TCP`,
 			list(text(ParseNetworkRule, schema{Pattern: `:[0-9]{1,5}(/tcp)?$`}), 0), func(n *Network, v []string) { n.Allow = v })),
@@ -189,7 +189,7 @@ func captureShape() shape[[]Capture] {
 }
 
 func stdinShape() shape[Stdin] {
-	mode := mapped(choice("source of standard input", []string{StdinNone, StdinInherit}), func(m string) Stdin { return Stdin{Mode: m} })
+	mode := mapped(choice("source of standard input", []string{StdinNone, StdinInherit}, "{file: path}"), func(m string) Stdin { return Stdin{Mode: m} })
 	file := object("a source of standard input",
 		required(key("file", "file that is read", hostPath(), func(s *Stdin, v string) { s.Mode, s.File = StdinFile, v })),
 	)

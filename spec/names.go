@@ -8,16 +8,17 @@ import (
 	"github.com/bvisor/bvisor/internal/strictyaml"
 )
 
-// oneOf returns s as one of names, which are few and closed.
-func oneOf[T ~string](what, s string, names []T) (T, error) {
+// oneOf returns s as one of names, which are few and closed. others are named
+// in the error only.
+func oneOf[T ~string](what, s string, names []T, others ...string) (T, error) {
 	if slices.Contains(names, T(s)) {
 		return T(s), nil
 	}
-	return "", unknownName(what, s, names)
+	return "", unknownName(what, s, names, others...)
 }
 
 // unknownName says what was meant, or what there is to choose from.
-func unknownName[T ~string](what, s string, names []T) *valueError {
+func unknownName[T ~string](what, s string, names []T, others ...string) *valueError {
 	e := &valueError{code: CodeUnknownName, message: "no " + what + " is named " + strictyaml.Quote(s)}
 	if near := nearest(s, names); near != "" {
 		if strings.EqualFold(near, s) {
@@ -26,12 +27,20 @@ func unknownName[T ~string](what, s string, names []T) *valueError {
 		e.hint = "did you mean " + strictyaml.Quote(near) + "?"
 		return e
 	}
-	list := make([]string, len(names))
-	for i, n := range names {
-		list[i] = string(n)
-	}
-	e.hint = "expected one of " + strings.Join(list, ", ")
+	e.hint = expected(names, others...)
 	return e
+}
+
+func expected[T ~string](names []T, others ...string) string {
+	var list []string
+	for _, n := range names {
+		list = append(list, string(n))
+	}
+	list = append(list, others...)
+	if len(list) == 1 {
+		return "expected " + list[0]
+	}
+	return "expected one of " + strings.Join(list, ", ")
 }
 
 // nearest is the name closest to s, or empty when none is close.

@@ -38,6 +38,8 @@ func ParseNetworkRule(s string) (string, error) {
 		return bad(networkHint, "port "+strictyaml.Quote(port)+" is not a number from 1 to 65535")
 	}
 	switch {
+	case strings.Contains(host, "://"):
+		return bad("write the host and port only", "a URL is not a host")
 	case host == "":
 		return bad(networkHint, "no host")
 	case host == "*":

@@ -58,10 +58,32 @@ func below(field, path string) bool {
 	return ok && (field == "" || rest == "" || rest[0] == '.' || rest[0] == '[')
 }
 
+// decisive are the problems after which nothing else is worth saying of a node.
+var decisive = map[string]bool{
+	"spec." + strictyaml.CodeNUL: true, "spec." + strictyaml.CodeTag: true,
+	"spec." + strictyaml.CodeMerge: true, "spec." + strictyaml.CodeAnchor: true,
+}
+
+// withoutEchoes leaves out what follows from the problem before it.
+func withoutEchoes(problems []Problem) []Problem {
+	var out []Problem
+	for _, p := range problems {
+		if len(out) > 0 {
+			q := out[len(out)-1]
+			if p.Line == q.Line && p.Column == q.Column && decisive[q.Code] {
+				continue
+			}
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
 func finish(name string, problems []Problem) *Error {
 	slices.SortStableFunc(problems, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
+	problems = withoutEchoes(problems)
 	if len(problems) > strictyaml.MaxProblems {
 		problems = problems[:strictyaml.MaxProblems]
 	}

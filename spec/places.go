@@ -35,7 +35,9 @@ func (v *validator) places(s Spec) {
 	}
 	for _, p := range all {
 		if p.what == carvedOut {
-			v.insideGrant(s, p, first)
+			if first[p.path].what == carvedOut { // else it is refused above
+				v.insideGrant(s, p, first)
+			}
 			continue
 		}
 		if q, ok := above(p.path, first, func(q place) bool { return q.what == carvedOut }); ok {
@@ -143,7 +145,7 @@ func placesOf(s Spec) []place {
 func above(path string, places map[string]place, match func(place) bool) (place, bool) {
 	for {
 		up := filepath.Dir(path)
-		if path == "." || up == path {
+		if path == "." || up == path || filepath.Base(path) == ".." { // what is above ".." has no name
 			return place{}, false
 		}
 		if q, ok := places[up]; ok && match(q) {

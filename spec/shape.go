@@ -45,13 +45,22 @@ func text[T any](parse func(string) (T, error), s schema) shape[T] {
 	return shape[T]{func(d *decoder, n *strictyaml.Node) (T, bool) {
 		var zero T
 		v, p := n.Text()
-		if p != nil {
+		if p != nil && (p.Code != strictyaml.CodeAmbiguous) {
 			d.add(*p)
 			return zero, false
 		}
+		// Quotes around an ambiguous value would not help where the value is
+		// no good either way, so that is said first.
+		if p != nil {
+			v = n.Value
+		}
 		t, err := parse(v)
-		if err != nil {
+		switch {
+		case err != nil:
 			return zero, d.refuse(n, err)
+		case p != nil:
+			d.add(*p)
+			return zero, false
 		}
 		return t, true
 	}, &s}
@@ -62,13 +71,14 @@ func checked(check func(string) error) func(string) (string, error) {
 	return func(s string) (string, error) { return s, check(s) }
 }
 
-// choice is one of names.
-func choice[T ~string](what string, names []T) shape[T] {
+// choice is one of names. others, for the error, are what may stand there
+// besides.
+func choice[T ~string](what string, names []T, others ...string) shape[T] {
 	s := schema{}
 	for _, n := range names {
 		s.Enum = append(s.Enum, string(n))
 	}
-	return text(func(v string) (T, error) { return oneOf(what, v, names) }, s)
+	return text(func(v string) (T, error) { return oneOf(what, v, names, others...) }, s)
 }
 
 // integer is a whole number from least to most.
@@ -161,7 +171,7 @@ func object[T any](what string, fields ...field[T]) shape[T] {
 	return shape[T]{func(d *decoder, n *strictyaml.Node) (T, bool) {
 		var out T
 		if n.Kind != strictyaml.Map {
-			d.add(n.Expected(what))
+			d.add(n.Expected(what + " (a map)"))
 			return out, false
 		}
 		before := len(d.problems)
@@ -188,11 +198,11 @@ func object[T any](what string, fields ...field[T]) shape[T] {
 }
 
 func unknownKey(what, name string, names []string) error {
-	e := &valueError{code: CodeUnknownKey, message: "unknown key in " + strings.TrimPrefix(strings.TrimPrefix(what, "a "), "an ")}
+	e := &valueError{code: CodeUnknownKey, message: "unknown key in " + what}
 	near := nearest(name, names)
 	switch {
 	case near == "":
-		e.hint = "expected one of " + strings.Join(names, ", ")
+		e.hint = expected(names)
 	case strings.EqualFold(near, name):
 		e.code, e.hint = CodeWrongCase, fmt.Sprintf("keys are lower case: %q", near)
 	default:

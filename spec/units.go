@@ -138,7 +138,7 @@ func parseCount(s string) (int64, error) {
 func checkLimit(n int64) error {
 	switch {
 	case n < 1:
-		return tooMuch("to ask for no bound, leave the budget out", "limit %d is below 1", n)
+		return tooMuch("leave the key out to leave it unset", "limit %d is below 1", n)
 	case n > MaxLimit:
 		return tooMuch("", "limit %d is above %d", n, int64(MaxLimit))
 	}
