@@ -430,26 +430,36 @@ func TestCompilerOnRandomDecisions(t *testing.T) {
 	}
 }
 
-// Both targets of a branch at every distance around the longest jump there is.
+// Both targets of a branch, either one nearer, at every distance around the
+// longest jump there is.
 func TestBranchAtTheLongestJump(t *testing.T) {
 	for distance := 245; distance < 265; distance++ {
-		for k, want := range []uint32{ActionAllow, ActionKillProcess} { // A is 0: equal, then not
-			for _, returns := range []bool{true, false} {
-				e := emitter{at: map[*decision]int{}}
-				no := e.put(Instruction{Code: opRet, K: ActionKillProcess})
-				yes := e.put(Instruction{Code: opRet, K: ActionAllow})
-				if !returns { // targets that cannot be copied next to the jump
-					no = e.put(Instruction{Code: opJump, K: 1})
-					yes = e.put(Instruction{Code: opJump, K: 1})
-				}
-				for range distance {
-					e.put(Instruction{Code: opLoad})
-				}
-				e.branch(opJeq, uint32(k), yes, no)
-				slices.Reverse(e.code)
-				if got, err := Run(e.code, Data{}); err != nil || got != want {
-					t.Errorf("distance %d, k %d, returns %v: got %#x, %v, want %#x", distance, k, returns, got, err, want)
-				}
+		for variant := range 8 {
+			equal, copied, swapped := variant&1 == 0, variant&2 == 0, variant&4 == 0
+			e := emitter{at: map[*decision]int{}}
+			yes := e.put(Instruction{Code: opRet, K: ActionAllow})
+			no := e.put(Instruction{Code: opRet, K: ActionKillProcess})
+			if !copied { // targets that cannot be copied next to the jump
+				yes = e.put(Instruction{Code: opJump, K: 1})
+				no = e.put(Instruction{Code: opJump, K: 1})
+			}
+			for range distance {
+				e.put(Instruction{Code: opLoad})
+			}
+			if swapped {
+				yes, no = no, yes
+			}
+			k, want := uint32(1), ActionKillProcess // A is 0
+			if equal {
+				k = 0
+			}
+			if equal != swapped {
+				want = ActionAllow
+			}
+			e.branch(opJeq, k, yes, no)
+			slices.Reverse(e.code)
+			if got, err := Run(e.code, Data{}); err != nil || got != want {
+				t.Errorf("distance %d, variant %03b: got %#x, %v, want %#x", distance, variant, got, err, want)
 			}
 		}
 	}
