@@ -126,7 +126,7 @@ func (s *source) profile() Profile {
 func (s *source) way() Way {
 	w := Way{
 		Capacity: pick[int64](s, 0, 0, 1000, 1<<30),
-		Lacks:    some(s, FeatureExecWithoutRead, FeatureWriteWithoutRead, FeatureNonRecursive, FeatureFileRoot, FeatureOtherRoot),
+		Lacks:    some(s, FeatureExecWithoutRead, FeatureWriteWithoutRead, FeatureNonRecursive, FeatureFileRoot, FeatureOtherRoot, FeatureDescendants),
 		Requires: some(s, UserNamespace, MountNamespace, PIDNamespace, NetworkNamespace, LandlockDomain),
 	}
 	for i := range pick(s, 1, 2, 3, 0) {

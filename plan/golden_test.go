@@ -177,7 +177,7 @@ func TestEveryCodeIsDocumentedAndShown(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"unsupported.wasm", "unsupported.command", FeatureExecWithoutRead, FeatureWriteWithoutRead,
-		FeatureNonRecursive, FeatureFileRoot, FeatureOtherRoot} {
+		FeatureNonRecursive, FeatureFileRoot, FeatureOtherRoot, FeatureDescendants} {
 		if !strings.Contains(shown.String(), name+"]") {
 			t.Errorf("%q stands in no case of testdata", name)
 		}

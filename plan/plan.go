@@ -177,6 +177,7 @@ const (
 	FeatureNonRecursive     = "non-recursive"        // recursive: false
 	FeatureFileRoot         = "file-root"            // a file, not a directory, as a root
 	FeatureOtherRoot        = "fifo-or-socket-root"  // a FIFO or socket as a root
+	FeatureDescendants      = "descendants"          // killing more than one process
 )
 
 // Plan is a spec bound to a profile. Every requirement in it is held.

@@ -144,6 +144,7 @@ var featureText = []struct{ feature, need, remedy string }{
 	{FeatureWriteWithoutRead, "write without read", "grant r besides w"},
 	{FeatureNonRecursive, "a directory without what is below it", "name the files, or grant the tree"},
 	{FeatureFileRoot, "a single file as a root", "grant the directory that holds it"},
+	{FeatureDescendants, "the end of every process that the program started", "use spawn: none or spawn: threads"},
 	{FeatureOtherRoot, "a FIFO or socket as a root", "take the path out"},
 }
 

@@ -116,6 +116,9 @@ func reference(r spec.Resolved, p Profile) (plan, refusal []string) {
 		capability("list-outputs", "spec")
 	}
 	capability("kill", "default")
+	if r.Spec.Capabilities.Spawn == "processes" {
+		asks[len(asks)-1].uses = []string{"descendants"}
+	}
 	for _, b := range Baseline {
 		if !accepted[string(b.Weakening)] {
 			capability(string(b.Kind), "baseline")

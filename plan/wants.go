@@ -215,8 +215,12 @@ func wantControls(w []want, r *spec.Resolved) []want {
 			enforced(ListOutputs, spec.FromSpec, p...))
 	}
 
-	return append(w, enforced(KillTree, spec.FromDefault, Param{"tree", "atomic"},
-		Param{"grace", amount(spec.Wall, int64(c.Kill.Grace))}))
+	kill := enforced(KillTree, spec.FromDefault, Param{"tree", "atomic"},
+		Param{"grace", amount(spec.Wall, int64(c.Kill.Grace))})
+	if r.Spec.Capabilities.Spawn == spec.SpawnProcesses {
+		kill.features = []string{FeatureDescendants}
+	}
+	return append(w, kill)
 }
 
 func launchParams(r *spec.Resolved) []Param {
