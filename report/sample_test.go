@@ -49,7 +49,7 @@ func sampleProfile(t testing.TB) plan.Profile {
 	}
 	for _, k := range kinds {
 		p.Offers = append(p.Offers, plan.Offer{Kind: k, Ways: []plan.Way{{Mechanisms: []plan.Mechanism{{
-			Name: "sample-" + string(k), Enforcement: spec.Enforced, Evidence: spec.Claims,
+			Name: "sample-" + string(k), Enforcement: spec.Enforced, Evidence: []spec.Claim{spec.TerminalOutcome},
 			Params: []plan.Param{{Name: "abi", Value: "7"}},
 		}}}}})
 	}
@@ -179,6 +179,43 @@ func sampleRefused(t testing.TB) *Report {
 		Times:        Times{Started: "2026-01-02T03:04:05Z", Ended: "2026-01-02T03:04:05.25Z"},
 		Tool:         Tool{"bvisor", "0.1.0"},
 	}
+}
+
+// small is a report of few bytes: one whose every byte is tried.
+func small(t testing.TB) *Report {
+	t.Helper()
+	r := sampleRefused(t)
+	p, err := plan.Profile{Version: 1, Backend: "inert", Host: plan.Host{OS: "linux", Arch: "amd64"}}.Seal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Profile, r.Identity.Profile, r.Identity.Executable = p, p.Digest(), ""
+	r.Refusal = &plan.Refusal{Version: 1, Backend: "inert", Profile: p.Digest(), Total: 1, Reasons: []plan.Reason{{Code: "x"}}}
+	r.Accepted = nil
+	return r
+}
+
+// compact has every member and little in each: a seed that can be mutated fast.
+func compact(t testing.TB) *Report {
+	t.Helper()
+	r := sample(t)
+	p := *r.Plan
+	r.Plan = &plan.Plan{
+		Version: p.Version, Backend: p.Backend, Profile: p.Profile, Requirements: p.Requirements[:1],
+		Budgets: p.Budgets[:1], Evidence: []plan.EvidencePlan{{Claim: spec.TerminalOutcome, By: []string{"x"}}}, Accepted: p.Accepted,
+		Resolved: spec.Resolved{Executable: spec.Executable{SHA256: hash("build")}, Roots: []spec.Root{{}}, Links: []spec.Link{{}}, Spec: spec.Spec{
+			Accept: p.Accepted, Controls: spec.Controls{Capture: []spec.Capture{{Stream: "stdout", Limit: 12}}},
+			Capabilities: spec.Capabilities{Environment: []spec.EnvEntry{{Name: "API_TOKEN", Lease: "env:API_TOKEN"}}},
+		}},
+	}
+	q, err := plan.Profile{Version: 1, Backend: p.Backend, Host: r.Profile.Host, Facts: r.Profile.Facts, Offers: r.Profile.Offers[:1], Evidence: r.Profile.Evidence[:1]}.Seal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Profile, r.Plan.Profile, r.Identity.Profile = q, q.Digest(), q.Digest()
+	r.Identity.Plan = r.Plan.ID()
+	r.Budgets, r.Streams, r.Posture.Namespaces, r.Posture.Limits = r.Budgets[:1], r.Streams[:1], r.Posture.Namespaces[:1], r.Posture.Limits[:1]
+	return r
 }
 
 func seal(t testing.TB, r *Report, k *Key) []byte {

@@ -14,7 +14,7 @@ import (
 
 func TestSealVerify(t *testing.T) {
 	k := fixedKey(t, 1)
-	for name, r := range map[string]*Report{"completed": sample(t), "refused": sampleRefused(t)} {
+	for name, r := range map[string]*Report{"completed": sample(t), "refused": sampleRefused(t), "compact": compact(t), "small": small(t)} {
 		env := seal(t, r, k)
 		if again := seal(t, r, k); !bytes.Equal(env, again) {
 			t.Errorf("%s: sealing twice gives two envelopes", name)
@@ -230,7 +230,7 @@ func TestSealRefuses(t *testing.T) {
 // FuzzReportHasOneEncoding: without it two different files could claim the
 // same digest.
 func FuzzReportHasOneEncoding(f *testing.F) {
-	for _, r := range []*Report{sample(f), sampleRefused(f)} {
+	for _, r := range []*Report{compact(f), small(f)} {
 		b, err := canonical.Marshal(r)
 		if err != nil {
 			f.Fatal(err)
@@ -253,7 +253,7 @@ func FuzzReportHasOneEncoding(f *testing.F) {
 // even over what a trusted key sealed.
 func FuzzParse(f *testing.F) {
 	k := fixedKey(f, 1)
-	for _, r := range []*Report{sample(f), sampleRefused(f)} {
+	for _, r := range []*Report{compact(f), small(f)} {
 		s, err := Parse(seal(f, r, k))
 		if err != nil {
 			f.Fatal(err)

@@ -93,7 +93,7 @@ func (v *view) outcome() {
 	v.line("%s", head)
 	rows := [][]string{}
 	if v.r.Exit != nil {
-		rows = append(rows, []string{"exit", safe(v.r.Exit.String())})
+		rows = append(rows, []string{"ended by", safe(v.r.Exit.String())})
 	}
 	if c := v.command(); c != "" {
 		rows = append(rows, []string{"command", c})
@@ -130,7 +130,11 @@ func (v *view) accepted() {
 	if len(v.r.Accepted) == 0 {
 		return
 	}
-	v.out.WriteString("\n" + v.paint(bold+amber, "WEAKENED: this boundary held less than the baseline, as was accepted") + "\n")
+	head := "WEAKENED: this boundary held less than the baseline, as was accepted"
+	if v.r.Refusal != nil {
+		head = "accepted weakenings, which were not enough"
+	}
+	v.out.WriteString("\n" + v.paint(bold+amber, head) + "\n")
 	for _, a := range v.r.Accepted {
 		lacks, ok := spec.Weakenings[a]
 		if !ok {
@@ -357,7 +361,7 @@ func (v *view) posture() {
 	c := p.Capabilities
 	rows := [][]string{
 		{"no_new_privs", strconv.Itoa(p.NoNewPrivs)},
-		{"seccomp", fmt.Sprintf("mode %d, %d filters", p.Seccomp, p.SeccompFilters)},
+		{"seccomp", fmt.Sprintf("mode %d, filters %d", p.Seccomp, p.SeccompFilters)},
 		{"capabilities", fmt.Sprintf("effective %s, permitted %s, inheritable %s, bounding %s, ambient %s", c.Effective, c.Permitted, c.Inheritable, c.Bounding, c.Ambient)},
 		{"own namespaces", orNothing(strings.Join(own, ", "))},
 		{"shared namespaces", orNothing(strings.Join(shared, ", "))},

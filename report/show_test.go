@@ -31,7 +31,7 @@ func TestShow(t *testing.T) {
 		"streams", "stdout  12 bytes  whole", "stderr  9 bytes   kept 4 B",
 		"held by", "filesystem", "enforced", "sample-filesystem(abi=7)", "budget.memory",
 		"transcript", "namespaces  done", "not-required",
-		"posture", "mode 2, 1 filters", "own namespaces", "mnt", "shared namespaces", "uts", "stack 8388608/unlimited",
+		"posture", "mode 2, filters 1", "own namespaces", "mnt", "shared namespaces", "uts", "stack 8388608/unlimited",
 		"facts", "workload_launched", "pid=4711", "unobserved", "API_TOKEN from env:API_TOKEN",
 		"identity", "0123456789abcdef", "bvisor 0.1.0",
 	} {
@@ -53,7 +53,7 @@ func TestShow(t *testing.T) {
 		}
 	}
 	refused := show(t, sampleRefused(t), ShowOptions{Brief: true})
-	for _, want := range []string{"refused: 1 requirement", "nothing was started", "network-deny-all", "user.max_user_namespaces is 0", "sysctl -w"} {
+	for _, want := range []string{"refused: 1 requirement", "which were not enough", "nothing was started", "network-deny-all", "user.max_user_namespaces is 0", "sysctl -w"} {
 		if !strings.Contains(refused, want) {
 			t.Errorf("no %q:\n%s", want, refused)
 		}

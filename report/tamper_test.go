@@ -46,19 +46,6 @@ func TestEveryByteMatters(t *testing.T) {
 	}
 }
 
-// small is a report of few bytes: one whose every byte is tried.
-func small(t *testing.T) *Report {
-	r := sampleRefused(t)
-	p, err := plan.Profile{Version: 1, Backend: "inert", Host: plan.Host{OS: "linux", Arch: "amd64"}}.Seal()
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Profile, r.Identity.Profile, r.Identity.Executable = p, p.Digest(), ""
-	r.Refusal = &plan.Refusal{Version: 1, Backend: "inert", Profile: p.Digest(), Total: 1, Reasons: []plan.Reason{{Code: "x"}}}
-	r.Accepted = nil
-	return r
-}
-
 func TestSwappedPlan(t *testing.T) {
 	k := fixedKey(t, 1)
 	keys := []PublicKey{k.Public()}
