@@ -47,9 +47,9 @@ func OpenDir(path string) (*Dir, error) {
 	}
 	top.Close() // opened to be judged only
 
-	d := &Dir{path: path, dirs: map[Kind]*durable.Dir{}}
+	d := &Dir{path: top.Path(), dirs: map[Kind]*durable.Dir{}}
 	for _, k := range kinds {
-		sub := filepath.Join(path, k.dir)
+		sub := filepath.Join(d.path, k.dir)
 		err := durable.MkdirAll(sub)
 		if err == nil {
 			d.dirs[k.kind], err = durable.OpenDir(sub)
@@ -62,7 +62,7 @@ func OpenDir(path string) (*Dir, error) {
 	return d, nil
 }
 
-// Path is the state directory.
+// Path is the state directory, absolute.
 func (d *Dir) Path() string { return d.path }
 
 // Close gives up the directory. Entries stay.

@@ -39,6 +39,10 @@ type Dir struct {
 // Parents are not judged. Whoever can write to one can move the directory
 // away, but cannot put one of their own in its place that passes this check.
 func OpenDir(path string) (*Dir, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, explain("open directory", path, err)
+	}
 	named, err := os.Lstat(path)
 	if err != nil {
 		return nil, explain("open directory", path, err)
@@ -69,7 +73,7 @@ func (d *Dir) check(named fs.FileInfo) error {
 		return explain("open directory", d.path, err)
 	}
 	if !os.SameFile(named, opened) {
-		return fmt.Errorf("open directory %s: it was replaced while it was being opened; try again once nothing else changes it", d.path)
+		return fmt.Errorf("open directory %s: it was replaced after it was opened; try again once nothing else changes it", d.path)
 	}
 	return private(opened, d.path)
 }
@@ -85,7 +89,7 @@ func directory(info fs.FileInfo, path string) error {
 	}
 }
 
-// Path is the name the directory was opened by.
+// Path is the absolute name the directory was opened by.
 func (d *Dir) Path() string { return d.path }
 
 // Close gives up the directory. Files already written stay.
@@ -219,8 +223,16 @@ func (d *Dir) Stat(name string) (fs.FileInfo, error) {
 
 // Writable proves that n more bytes could be written now: it writes them to a
 // file that goes away again. It finds a missing permission, a read-only or
-// full file system, a quota and a file size limit.
+// full file system, a quota, a file size limit, and a directory that was moved
+// or removed since it was opened (tmpfs takes files in a removed one).
 func (d *Dir) Writable(n int) error {
+	named, err := os.Lstat(d.path)
+	if err != nil {
+		return explain("open directory", d.path, err)
+	}
+	if err := d.check(named); err != nil {
+		return err
+	}
 	data := make([]byte, n)
 	done, err := d.tryNameless(data)
 	if !done {

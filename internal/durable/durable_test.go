@@ -175,6 +175,25 @@ func TestWritableLeavesNothing(t *testing.T) {
 	wantOnly(t, d.Path())
 }
 
+func TestWritableNoticesAMovedDirectory(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("need a system that renames open directories: windows does not")
+	}
+	d := open(t)
+	if err := os.Rename(d.Path(), d.Path()+".old"); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Writable(1); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("moved away: %v, want fs.ErrNotExist", err)
+	}
+	if err := os.Mkdir(d.Path(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Writable(1); err == nil || !strings.Contains(err.Error(), "replaced") {
+		t.Errorf("replaced: %v, want that said", err)
+	}
+}
+
 func TestMkdirAll(t *testing.T) {
 	top := t.TempDir()
 	path := filepath.Join(top, "a", "b", "c")

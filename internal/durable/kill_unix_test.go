@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -79,14 +80,13 @@ func whole(data []byte) bool {
 // be seen from here.)
 func TestKilledWriterLeavesWholeFiles(t *testing.T) {
 	const kills = 200
-	seen, acked := 0, 0
+	seen := 0
 	for range kills {
 		path := filepath.Join(t.TempDir(), "d")
 		if err := MkdirAll(path); err != nil {
 			t.Fatal(err)
 		}
 		acks := killWriter(t, path)
-		acked += len(acks)
 		entries, err := os.ReadDir(path)
 		if err != nil {
 			t.Fatal(err)
@@ -113,28 +113,34 @@ func TestKilledWriterLeavesWholeFiles(t *testing.T) {
 		}
 		os.RemoveAll(path)
 	}
-	if acked < kills/2 || seen < kills {
-		t.Errorf("%d files and %d acknowledgements in %d rounds: the writers were killed before they wrote", seen, acked, kills)
-	}
+	t.Logf("%d files in %d rounds", seen, kills)
 }
 
-// killWriter runs a writer, kills it at a random moment and returns what it
-// acknowledged.
+// killWriter runs a writer, kills it at a random moment after its first
+// acknowledgement and returns what it acknowledged.
 func killWriter(t *testing.T, path string) []string {
 	t.Helper()
 	cmd := helper("writer", path)
-	var out bytes.Buffer
-	cmd.Stdout = &out
+	pipe, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(5*time.Millisecond + rand.N(25*time.Millisecond))
+	first := make([]byte, len("0\n"))
+	_, err = io.ReadFull(pipe, first)
+	if err == nil {
+		time.Sleep(rand.N(15 * time.Millisecond))
+	}
 	cmd.Process.Kill()
-	if err := cmd.Wait(); err == nil || cmd.ProcessState.Exited() {
-		t.Fatalf("the writer ended by itself: %v: %s", err, out.Bytes())
+	rest, rerr := io.ReadAll(pipe)
+	out := append(first, rest...)
+	if werr := cmd.Wait(); err != nil || rerr != nil || cmd.ProcessState.Exited() {
+		t.Fatalf("the writer ended by itself: %v, %v, %v: %s", err, rerr, werr, out)
 	}
 	var acks []string
-	for line := range bytes.Lines(out.Bytes()) {
+	for line := range bytes.Lines(out) {
 		// The last line may have been cut off by the kill.
 		if i, ok := bytes.CutSuffix(line, []byte("\n")); ok {
 			if _, err := strconv.Atoi(string(i)); err != nil {
