@@ -23,7 +23,9 @@ func Parse(name string, data []byte) (Spec, error) {
 	}
 	if root != nil {
 		s, _ = specShape().decode(&d, root)
-		d.problems = append(d.problems, d.validate(s, root)...)
+		if !d.full() { // else the rest was not read
+			d.problems = append(d.problems, d.validate(s, root)...)
+		}
 	}
 	if len(d.problems) > 0 {
 		return Spec{}, finish(name, d.problems)

@@ -18,6 +18,9 @@ func (n *Node) Text() (string, *Problem) {
 	if !n.Plain {
 		return n.Value, nil
 	}
+	if n.Value == "" {
+		return "", n.expected("a string")
+	}
 	if m := n.meaning(); m != "" {
 		p := n.Problem(CodeAmbiguous, fmt.Sprintf("expected a string, got %s, which YAML reads as %s", plain(n.Value), m),
 			"quote it: "+Quote(n.Value))
