@@ -23,8 +23,9 @@ type Backend interface {
 	Probe(ctx context.Context) (plan.Profile, error)
 
 	// Resolve looks up, once, every path of an expanded spec and holds what it
-	// found open. The error is a *spec.Error, or one of the command errors below.
-	Resolve(ctx context.Context, s spec.Spec) (Resolution, error)
+	// found open. No grant may reach what is protected. The error is a
+	// *spec.Error, or a *CommandError when only the command is wrong.
+	Resolve(ctx context.Context, s spec.Spec, protected []Protected) (Resolution, error)
 
 	// Launch carries out a plan. An error means a fault of the supervisor's
 	// side; everything about the workload, setup failures included, is in the
@@ -52,3 +53,21 @@ type Launch struct {
 	// only after it returned nil.
 	Commit func() error
 }
+
+// Protected is a path of bvisor's own that no grant may reach.
+type Protected struct {
+	Path string // absolute
+	What string // e.g. "the state directory"
+	Read bool   // reading it is forbidden, too
+}
+
+// CommandError says that the workload's command cannot be executed inside the
+// boundary it was given.
+type CommandError struct {
+	Command  string
+	NotFound bool // exit code 127, otherwise 126
+	Why      string
+	Hint     string
+}
+
+func (e *CommandError) Error() string { return e.Command + ": " + e.Why }

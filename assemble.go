@@ -1,0 +1,127 @@
+package bvisor
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/bvisor/bvisor/internal/canonical"
+	"github.com/bvisor/bvisor/plan"
+	"github.com/bvisor/bvisor/report"
+	"github.com/bvisor/bvisor/secret"
+)
+
+// intent is what is durable before a launch: enough to find, later, what an
+// attempt without an end may have left.
+type intent struct {
+	Version int    `json:"version"`
+	Attempt string `json:"attempt"`
+	Plan    string `json:"plan"`
+	Profile string `json:"profile"`
+	Started string `json:"started"`
+	Boot    string `json:"boot,omitempty"` // random/boot_id: processes of another boot are gone
+	PID     int    `json:"pid"`            // the supervisor's
+}
+
+var bootID = sync.OnceValue(func() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "" // not Linux
+	}
+	return strings.TrimSpace(string(b))
+})
+
+func (a *attempt) intent() ([]byte, error) {
+	return canonical.Marshal(intent{Version: 1, Attempt: a.id, Plan: a.plan.ID(), Profile: a.profile.Digest(),
+		Started: stamp(a.started), Boot: bootID(), PID: os.Getpid()})
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
+
+// report is what every report of the attempt holds.
+func (a *attempt) report(o report.Outcome) *report.Report {
+	r := &report.Report{
+		Version:      report.Version,
+		Identity:     report.Identity{Attempt: a.id, Profile: a.profile.Digest()},
+		Outcome:      o,
+		Profile:      a.profile,
+		Completeness: report.Completeness{Level: "none", Why: "nothing was launched"},
+		Times:        report.Times{Started: stamp(a.started), Ended: stamp(time.Now())},
+		Tool:         report.Tool{Name: "bvisor", Version: Version},
+	}
+	resolved := a.plan.Resolved
+	if a.refusal != nil {
+		r.Refusal, resolved = a.refusal, a.refusal.Resolved
+	} else {
+		r.Plan, r.Identity.Plan, r.Accepted = &a.plan, a.plan.ID(), a.plan.Accepted
+	}
+	r.Identity.Executable = resolved.Executable.SHA256
+	return r
+}
+
+func (a *attempt) refused() *report.Report {
+	return a.report(report.Outcome{Status: report.Refused, Reason: a.refusal.Reasons[0].Code})
+}
+
+// noEnvironment is the report of an attempt whose leases do not resolve: the
+// program never runs.
+func (a *attempt) noEnvironment(err error) *report.Report {
+	r := a.report(report.Outcome{Status: report.SetupFailed, Reason: "environment: " + err.Error()})
+	r.Facts = []report.Fact{{Kind: report.EnvironmentLoweringFailed, Fields: []plan.Param{{Name: "why", Value: err.Error()}}}}
+	for _, e := range secret.LeaseErrors(err) {
+		r.Leases = append(r.Leases, report.Lease{Variable: e.Variable, Reference: e.Reference, Error: e.Err.Error()})
+	}
+	return r
+}
+
+// observed is the report of an attempt that was launched.
+func (a *attempt) observed(o report.Observation, env []secret.Value) *report.Report {
+	r := a.report(o.Outcome)
+	r.Identity.Program = o.Program
+	if len(o.Descriptors) > 0 {
+		// A table of plain strings and numbers always encodes.
+		r.Identity.Descriptors, _ = report.DescriptorsDigest(o.Descriptors)
+	}
+	r.Exit, r.Transcript, r.Posture, r.Descriptors = o.Exit, o.Transcript, o.Posture, o.Descriptors
+	r.Facts, r.Denied, r.Completeness = o.Facts, o.Denied, o.Completeness
+	r.Budgets, r.Usage, r.Streams = o.Budgets, o.Usage, o.Streams
+	for _, v := range env {
+		if v.Reference != "" {
+			r.Leases = append(r.Leases, report.Lease{Variable: v.Name, Reference: v.Reference, Resolved: stamp(a.started)})
+		}
+	}
+	r.Times.Setup, r.Times.Run, r.Times.Teardown = o.Setup, o.Run, o.Teardown
+	a.output = o.Kept
+	return r
+}
+
+// redact takes the values of leases out of what was kept of the streams. Where
+// one was found, the digest of the whole stream is left out too: a short
+// secret could be guessed from it.
+func redact(o *report.Observation, env []secret.Value) {
+	if !slices.ContainsFunc(env, func(v secret.Value) bool { return v.Reference != "" }) {
+		return
+	}
+	r := secret.NewRedactor(env)
+	for i := range o.Streams {
+		s := &o.Streams[i]
+		clean, found := r.Redact(o.Kept[s.Name], s.Truncated)
+		if len(found) == 0 {
+			continue
+		}
+		o.Kept[s.Name] = clean
+		sum := sha256.Sum256(clean)
+		s.Kept, s.SHA256, s.KeptSHA = int64(len(clean)), "", hex.EncodeToString(sum[:])
+		for _, f := range found {
+			s.Redacted += f.Count
+		}
+		o.Facts = append(o.Facts, report.Fact{Kind: report.SecretRedacted, Fields: []plan.Param{{Name: "stream", Value: s.Name}}})
+	}
+	for _, name := range r.Short() {
+		o.Facts = append(o.Facts, report.Fact{Kind: report.Unobserved, Fields: []plan.Param{{Name: "what", Value: "the value of " + name + " is too short to be found in output"}}})
+	}
+}

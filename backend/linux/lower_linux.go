@@ -1,0 +1,525 @@
+//go:build amd64 || arm64
+
+package linux
+
+import (
+	"encoding/binary"
+	"fmt"
+	"runtime"
+	"slices"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bvisor/bvisor/internal/landlock"
+	"github.com/bvisor/bvisor/internal/launcher"
+	"github.com/bvisor/bvisor/internal/seccomp"
+	"github.com/bvisor/bvisor/plan"
+	"github.com/bvisor/bvisor/secret"
+	"github.com/bvisor/bvisor/spec"
+)
+
+// slots are the descriptors that the launcher starts with, besides 0, 1 and 2.
+type slots struct {
+	passed  []int // capabilities.fds, by number
+	control int   // read end: the barrier's byte, and end of file when the supervisor is gone
+	status  int   // where every message goes
+}
+
+// newSlots puts the launcher's own descriptors behind everything that the
+// workload keeps, so that one close_range(2) tells them apart.
+func newSlots(passed []int) slots {
+	s := slots{passed: slices.Clone(passed), control: 3}
+	for _, fd := range passed {
+		s.control = max(s.control, fd+1)
+	}
+	s.status = s.control + 1
+	return s
+}
+
+// lowering is what the steps share while a plan becomes a program.
+type lowering struct {
+	*launcher.Program
+	plan  plan.Plan
+	res   *resolution
+	env   []secret.Value
+	slots slots
+	held  map[plan.Kind]*plan.Requirement
+	empty []string // phases with nothing to do
+
+	ruleset, tree, exe launcher.Arg // descriptors of the launcher
+	hostProc           launcher.Arg
+	workload           launcher.Arg // its pid, as init sees it
+	statx              launcher.Arg // buffer for statx(2)
+	failed             launcher.Label
+}
+
+// lower makes the program of a plan. The order of the steps is the life of the
+// three processes; each says why it stands where it stands.
+func lower(p plan.Plan, res *resolution, env []secret.Value, s slots) (*launcher.Program, error) {
+	l := &lowering{Program: &launcher.Program{}, plan: p, res: res, env: env, slots: s, held: map[plan.Kind]*plan.Requirement{}}
+	for i := range p.Requirements {
+		l.held[p.Requirements[i].Kind] = &p.Requirements[i]
+	}
+	l.ruleset, l.tree, l.exe, l.workload = l.Var("ruleset"), l.Var("tree"), l.Var("executable"), l.Var("workload")
+	l.hostProc = l.Var("host /proc")
+	l.statx = l.Bytes(make([]byte, 256), "&stat")
+	l.failed = l.NewLabel()
+	l.OnFailure(l.failed)
+	initProcess, workload := l.NewLabel(), l.NewLabel()
+
+	l.Begin(launcher.RoleLauncher, "namespaces")
+	l.closeUndeclared() // first: nothing that leaked in may be used below (CVE-2024-21626)
+	l.resetSignals()
+	l.namespaces()
+	l.Begin(launcher.RoleLauncher, "identity")
+	l.identity()                        // before init, which needs its capabilities to count for the mounts
+	set, pid := l.forkInit(initProcess) // the pid namespace begins with the next child
+	l.watch(set, pid)
+
+	l.Mark(initProcess)
+	l.Begin(launcher.RoleInit, "mounts")
+	l.dieWithParent()
+	if err := l.mounts(); err != nil { // /proc can only be mounted from inside its pid namespace
+		return nil, err
+	}
+	l.forkWorkload(workload)
+	l.disarm() // after the fork: the workload must stay readable until it waits at the barrier
+	l.reap()
+
+	l.Mark(workload)
+	l.Begin(launcher.RoleWorkload, "limits")
+	l.dieWithParent()
+	l.newSession()
+	l.limits()
+	l.Begin(launcher.RoleWorkload, "descriptors")
+	l.openExecutable() // before the domain and while opening still needs no right
+	l.closeOnExec()    // after the last open
+	l.Begin(launcher.RoleWorkload, "privileges")
+	l.privileges() // before the domain and the filter, which need no_new_privs
+	l.Begin(launcher.RoleWorkload, "landlock")
+	l.domain() // after the mounts, which a domain forbids
+	l.Begin(launcher.RoleWorkload, "seccomp")
+	if err := l.filter(); err != nil { // last, so that few calls run under it
+		return nil, err
+	}
+	l.Begin(launcher.RoleWorkload, "exec")
+	l.barrier()
+	l.exec()
+
+	l.Mark(l.failed)
+	l.Begin(launcher.RoleWorkload, "failure")
+	l.message(launcher.MessageFailed).Ignore()
+	l.exit(126)
+	return l.Program, nil
+}
+
+// has says whether the plan holds a requirement: a waived one is left out.
+func (l *lowering) has(k plan.Kind) bool { return l.held[k] != nil }
+
+// param returns a number from the parameters of a requirement's mechanisms.
+func (l *lowering) param(k plan.Kind, name string) (int, bool) {
+	if r := l.held[k]; r != nil {
+		for _, m := range r.Mechanisms {
+			for _, p := range m.Params {
+				if p.Name == name {
+					n, err := strconv.Atoi(p.Value)
+					return n, err == nil
+				}
+			}
+		}
+	}
+	return 0, false
+}
+
+// done stores the time at which a phase ended.
+func (l *lowering) done(phase string) {
+	i := slices.Index(launcher.Phases, phase)
+	l.Call("clock_gettime", unix.SYS_CLOCK_GETTIME, launcher.Flag(unix.CLOCK_MONOTONIC, "CLOCK_MONOTONIC"),
+		launcher.Record(launcher.OffPhase(i), "&done."+phase))
+}
+
+// message sends the record as it is, under a kind.
+func (l *lowering) message(kind int) *launcher.Op {
+	k := l.Words(strconv.Itoa(kind), launcher.Int(kind))
+	iov := l.Words(fmt.Sprintf("{%d, record}", kind), k, launcher.Int(8), launcher.Record(0, "record"), launcher.Int(launcher.RecordWords*8))
+	return l.Call("writev", unix.SYS_WRITEV, launcher.Flag(l.slots.status, "status"), iov, launcher.Int(2))
+}
+
+func (l *lowering) exit(code int) {
+	l.Call("exit_group", unix.SYS_EXIT_GROUP, launcher.Int(code))
+}
+
+func (l *lowering) closeUndeclared() {
+	l.Call("close_range", unix.SYS_CLOSE_RANGE, launcher.Int(l.slots.status+1), launcher.Flag(uint32(1<<32-1), "~0"), launcher.Int(0))
+}
+
+// resetSignals undoes what execve(2) keeps: ignored and blocked signals, and
+// the file mode creation mask.
+func (l *lowering) resetSignals() {
+	if l.has(plan.DefaultSignals) {
+		zero := l.Bytes(make([]byte, 32), "SIG_DFL")
+		for sig := 1; sig <= 64; sig++ {
+			if s := unix.Signal(sig); s != unix.SIGKILL && s != unix.SIGSTOP {
+				l.Call("rt_sigaction", unix.SYS_RT_SIGACTION, launcher.Int(sig), zero, launcher.Int(0), launcher.Int(8))
+			}
+		}
+		l.Call("rt_sigprocmask", unix.SYS_RT_SIGPROCMASK, launcher.Flag(unix.SIG_SETMASK, "SIG_SETMASK"), zero, launcher.Int(0), launcher.Int(8))
+	}
+	if l.has(plan.FixedUmask) {
+		l.Call("umask", unix.SYS_UMASK, launcher.Flag(0o022, "022"))
+	}
+}
+
+// namespaceFlags in the order in which they are printed.
+var namespaceFlags = []struct {
+	kind plan.Kind
+	flag int
+	name string
+}{
+	{plan.UserNamespace, unix.CLONE_NEWUSER, "CLONE_NEWUSER"},
+	{plan.MountNamespace, unix.CLONE_NEWNS, "CLONE_NEWNS"},
+	{plan.PIDNamespace, unix.CLONE_NEWPID, "CLONE_NEWPID"},
+	{plan.IPCNamespace, unix.CLONE_NEWIPC, "CLONE_NEWIPC"},
+	{plan.UTSNamespace, unix.CLONE_NEWUTS, "CLONE_NEWUTS"},
+	{plan.CgroupNamespace, unix.CLONE_NEWCGROUP, "CLONE_NEWCGROUP"},
+	{plan.NetworkNamespace, unix.CLONE_NEWNET, "CLONE_NEWNET"},
+}
+
+// namespaces makes all of them in one call: the user namespace comes first and
+// owns the others (user_namespaces(7)).
+func (l *lowering) namespaces() {
+	flags, text := 0, ""
+	for _, n := range namespaceFlags {
+		if l.has(n.kind) {
+			flags |= n.flag
+			if text != "" {
+				text += "|"
+			}
+			text += n.name
+		}
+	}
+	if flags == 0 {
+		l.empty = append(l.empty, "namespaces")
+		return
+	}
+	l.Call("unshare", unix.SYS_UNSHARE, launcher.Flag(flags, text))
+	l.done("namespaces")
+}
+
+// identity maps the caller's own ids to themselves and nothing else: files
+// keep their owner, and git's index stays valid. A gid map without privilege
+// needs setgroups to be denied first (user_namespaces(7)).
+func (l *lowering) identity() {
+	if !l.has(plan.UserNamespace) && !l.has(plan.UTSNamespace) {
+		l.empty = append(l.empty, "identity")
+		return
+	}
+	if l.has(plan.UserNamespace) {
+		uid, gid := l.plan.Resolved.UID, l.plan.Resolved.GID
+		file := l.Var("file")
+		for _, m := range []struct{ name, text string }{
+			{"setgroups", "deny"},
+			{"uid_map", fmt.Sprintf("%d %d 1", uid, uid)},
+			{"gid_map", fmt.Sprintf("%d %d 1", gid, gid)},
+		} {
+			l.openat("/proc/self/"+m.name, unix.O_WRONLY|unix.O_CLOEXEC, "O_WRONLY|O_CLOEXEC").To(launcher.Addr(file))
+			l.Call("write", unix.SYS_WRITE, file, l.Str(m.text), launcher.Int(len(m.text)))
+			l.Call("close", unix.SYS_CLOSE, file)
+		}
+	}
+	if l.has(plan.UTSNamespace) {
+		l.Call("sethostname", unix.SYS_SETHOSTNAME, l.Str("bvisor"), launcher.Int(len("bvisor")))
+	}
+	l.done("identity")
+}
+
+func (l *lowering) openat(name string, flags int, text string) *launcher.Op {
+	return l.Call("openat", unix.SYS_OPENAT, launcher.Flag(unix.AT_FDCWD, "AT_FDCWD"), l.Str(name), launcher.Flag(flags, text), launcher.Int(0))
+}
+
+// identify checks that fd is the file that was resolved. The supervisor's own
+// descriptor keeps the inode's number from being used again.
+func (l *lowering) identify(fd launcher.Arg, st *unix.Stat_t) {
+	l.Call("statx", unix.SYS_STATX, fd, l.Str(""), launcher.Flag(unix.AT_EMPTY_PATH, "AT_EMPTY_PATH"),
+		launcher.Flag(unix.STATX_INO|unix.STATX_TYPE, "STATX_INO|STATX_TYPE"), l.statx)
+	dev := uint64(st.Dev)
+	l.Check(launcher.At(l.statx, 0x20, "stat.ino"), ^uint64(0), st.Ino, fmt.Sprint(st.Ino))
+	l.Check(launcher.At(l.statx, 0x88, "stat.dev"), ^uint64(0), uint64(unix.Major(dev))|uint64(unix.Minor(dev))<<32,
+		fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev)))
+}
+
+// forkInit makes process 1 of the new pid namespace; its descriptor lands in
+// the poll set that watch waits on.
+func (l *lowering) forkInit(child launcher.Label) (set, pid launcher.Arg) {
+	fds := make([]byte, 16) // two struct pollfd; of the control pipe only its end matters
+	binary.LittleEndian.PutUint32(fds, uint32(l.slots.control))
+	binary.LittleEndian.PutUint16(fds[12:], unix.POLLIN)
+	set, pid = l.Bytes(fds, "{control, init}"), l.Var("init")
+	l.Call("clone", unix.SYS_CLONE, launcher.Flag(unix.CLONE_PIDFD|int(unix.SIGCHLD), "CLONE_PIDFD|SIGCHLD"), launcher.Int(0),
+		launcher.At(set, 8, "&init.pidfd"), launcher.Int(0), launcher.Int(0)).To(launcher.Addr(pid)).If(launcher.Int(0), child)
+	return set, pid
+}
+
+// watch is the rest of the launcher's life: when the supervisor lets go of the
+// control pipe, or dies, or init ends, init is killed and reaped. Reaping init
+// returns when the kernel has reaped everything in its pid namespace
+// (zap_pid_ns_processes), so the message says that nobody is left.
+func (l *lowering) watch(set, pid launcher.Arg) {
+	l.Begin(launcher.RoleLauncher, "watch")
+	l.disarm()
+	again := l.NewLabel()
+	l.Mark(again)
+	l.Call("ppoll", unix.SYS_PPOLL, set, launcher.Int(2), launcher.Int(0), launcher.Int(0), launcher.Int(0)).OnError(again)
+	l.Call("kill", unix.SYS_KILL, pid, launcher.Flag(int(unix.SIGKILL), "SIGKILL")).Ignore()
+	l.Call("wait4", unix.SYS_WAIT4, pid, launcher.Record(launcher.OffInitStatus, "&init.status"), launcher.Flag(unix.WALL, "__WALL"),
+		launcher.Int(0)).To(launcher.Record(launcher.OffInitWait, "init.reaped")).Ignore()
+	l.message(launcher.MessageInit)
+	l.exit(0)
+}
+
+// dieWithParent ends the process when its parent thread does. Of the launcher
+// and init there is only one thread.
+func (l *lowering) dieWithParent() {
+	if l.has(plan.DeathSignal) {
+		l.Call("prctl", unix.SYS_PRCTL, launcher.Flag(unix.PR_SET_PDEATHSIG, "PR_SET_PDEATHSIG"), launcher.Flag(int(unix.SIGKILL), "SIGKILL"))
+	}
+}
+
+var (
+	capHeader = binary.LittleEndian.AppendUint64(nil, unix.LINUX_CAPABILITY_VERSION_3)
+	noCaps    = make([]byte, 24)
+)
+
+// disarm takes everything from the launcher or init that it does not need to
+// wait: capabilities, the streams, readable memory.
+func (l *lowering) disarm() {
+	l.Call("close_range", unix.SYS_CLOSE_RANGE, launcher.Int(0), launcher.Int(l.slots.control-1), launcher.Int(0))
+	if l.has(plan.NotDumpable) {
+		l.Call("prctl", unix.SYS_PRCTL, launcher.Flag(unix.PR_SET_DUMPABLE, "PR_SET_DUMPABLE"), launcher.Int(0))
+	}
+	if l.has(plan.NoCapabilities) {
+		l.Call("capset", unix.SYS_CAPSET, l.Bytes(capHeader, "v3"), l.Bytes(noCaps, "none"))
+	}
+}
+
+// forkWorkload uses a clone whose exit signal is not SIGCHLD: wait4(2) tells
+// such a child from others by __WCLONE, and execve(2) turns it into an ordinary
+// one. So the kernel itself says, at the end, whether the exec happened.
+func (l *lowering) forkWorkload(child launcher.Label) {
+	l.Call("clone", unix.SYS_CLONE, launcher.Flag(0, "0 (no exit signal)"), launcher.Int(0), launcher.Int(0), launcher.Int(0), launcher.Int(0)).
+		To(launcher.Addr(l.workload)).If(launcher.Int(0), child)
+}
+
+// reap is the life of init: wait for the workload, reaping what is left to it
+// on the way, then end and reap everything, and say so.
+func (l *lowering) reap() {
+	l.Begin(launcher.RoleInit, "reap")
+	all := launcher.Int(-1)
+	status := launcher.Record(launcher.OffStatus, "&status")
+	usage := launcher.Record(launcher.OffUsage, "&usage")
+	executed, ended := l.NewLabel(), l.NewLabel()
+	l.Mark(executed)
+	l.Call("wait4", unix.SYS_WAIT4, all, status, launcher.Int(0), usage).
+		To(launcher.Record(launcher.OffExecWait, "executed")).Ignore().If(l.workload, ended)
+	// ECHILD above: the workload has not executed yet. ECHILD here: it has.
+	l.Call("wait4", unix.SYS_WAIT4, all, status, launcher.Flag(unix.WCLONE, "__WCLONE"), usage).
+		To(launcher.Record(launcher.OffNoExecWait, "never executed")).OnError(executed)
+	l.Mark(ended)
+	l.Call("clock_gettime", unix.SYS_CLOCK_GETTIME, launcher.Flag(unix.CLOCK_MONOTONIC, "CLOCK_MONOTONIC"), launcher.Record(launcher.OffEnded, "&ended"))
+	if l.has(plan.PIDNamespace) {
+		// Everything in this namespace but init itself. kill(2) holds the
+		// task list, so nothing can be forked past it.
+		l.Call("kill", unix.SYS_KILL, all, launcher.Flag(int(unix.SIGKILL), "SIGKILL")).Ignore()
+	}
+	more := l.NewLabel()
+	l.Mark(more)
+	l.Call("wait4", unix.SYS_WAIT4, all, launcher.Int(0), launcher.Flag(unix.WALL, "__WALL"), launcher.Int(0)).
+		To(launcher.Record(launcher.OffLastWait, "left")).Ignore().Jump(more)
+	l.Call("getrusage", unix.SYS_GETRUSAGE, launcher.Flag(unix.RUSAGE_CHILDREN, "RUSAGE_CHILDREN"), launcher.Record(launcher.OffTreeUsage, "&tree.usage"))
+	l.message(launcher.MessageEnded)
+	l.exit(0)
+}
+
+func (l *lowering) newSession() {
+	if l.has(plan.NewSession) {
+		// Also a process group of its own: kill(0, sig) must not reach the launcher.
+		l.Call("setsid", unix.SYS_SETSID)
+	}
+}
+
+// limits sets what setrlimit(2) holds per process.
+func (l *lowering) limits() {
+	set := func(resource int, name string, limit int64) {
+		v := binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(nil, uint64(limit)), uint64(limit))
+		l.Call("prlimit64", unix.SYS_PRLIMIT64, launcher.Int(0), launcher.Flag(resource, name), l.Bytes(v, fmt.Sprintf("{%d, %d}", limit, limit)), launcher.Int(0))
+	}
+	if l.has(plan.NoCoreDumps) {
+		// One byte: smaller than any dump (binfmt's min_coredump), and the
+		// one value at which a piped core_pattern is not run either
+		// (do_coredump in fs/coredump.c).
+		set(unix.RLIMIT_CORE, "RLIMIT_CORE", coreLimit)
+	}
+	for _, b := range l.plan.Budgets {
+		if b.Dimension == spec.Handles {
+			set(unix.RLIMIT_NOFILE, "RLIMIT_NOFILE", b.Limit)
+		}
+	}
+	l.done("limits")
+}
+
+const coreLimit = 1
+
+// openExecutable opens the program inside the boundary, where /proc/self/exe
+// will name it, and checks that it is the one that was hashed.
+func (l *lowering) openExecutable() {
+	how := binary.LittleEndian.AppendUint64(nil, unix.O_PATH|unix.O_CLOEXEC|unix.O_NOFOLLOW)
+	how = binary.LittleEndian.AppendUint64(how, 0)
+	how = binary.LittleEndian.AppendUint64(how, unix.RESOLVE_NO_SYMLINKS)
+	l.Call("openat2", unix.SYS_OPENAT2, launcher.Flag(unix.AT_FDCWD, "AT_FDCWD"), l.Str(l.plan.Resolved.Executable.Path),
+		l.Bytes(how, "{O_PATH|O_CLOEXEC|O_NOFOLLOW, RESOLVE_NO_SYMLINKS}"), launcher.Int(len(how))).To(launcher.Addr(l.exe))
+	l.identify(l.exe, &l.res.exe.stat)
+}
+
+// closeOnExec marks everything but the standard streams and what was passed.
+func (l *lowering) closeOnExec() {
+	from := 3
+	for _, fd := range append(slices.Clone(l.slots.passed), 1<<31) {
+		if fd > from {
+			to := uint32(fd - 1)
+			text := strconv.Itoa(fd - 1)
+			if fd == 1<<31 {
+				to, text = 1<<32-1, "~0"
+			}
+			l.Call("close_range", unix.SYS_CLOSE_RANGE, launcher.Int(from), launcher.Flag(to, text),
+				launcher.Flag(unix.CLOSE_RANGE_CLOEXEC, "CLOSE_RANGE_CLOEXEC"))
+		}
+		from = fd + 1
+	}
+	l.done("descriptors")
+}
+
+func (l *lowering) privileges() {
+	if dir := l.plan.Resolved.Spec.Workload.Dir; dir != "/" {
+		l.Call("chdir", unix.SYS_CHDIR, l.Str(dir))
+	}
+	if last, ok := l.param(plan.NoCapabilities, "last"); ok {
+		for c := 0; c <= last; c++ {
+			l.Call("prctl", unix.SYS_PRCTL, launcher.Flag(unix.PR_CAPBSET_DROP, "PR_CAPBSET_DROP"), launcher.Int(c))
+		}
+		l.Call("capset", unix.SYS_CAPSET, l.Bytes(capHeader, "v3"), l.Bytes(noCaps, "none"))
+	}
+	if l.has(plan.NoNewPrivileges) {
+		l.Call("prctl", unix.SYS_PRCTL, launcher.Flag(unix.PR_SET_NO_NEW_PRIVS, "PR_SET_NO_NEW_PRIVS"), launcher.Int(1), launcher.Int(0), launcher.Int(0), launcher.Int(0))
+	}
+	l.done("privileges")
+}
+
+func (l *lowering) domain() {
+	if !l.has(plan.LandlockDomain) {
+		l.empty = append(l.empty, "landlock")
+		return
+	}
+	l.Call("landlock_restrict_self", unix.SYS_LANDLOCK_RESTRICT_SELF, l.ruleset, launcher.Int(0))
+	l.done("landlock")
+}
+
+func (l *lowering) filter() error {
+	if !l.has(plan.CallFilter) {
+		l.empty = append(l.empty, "seccomp")
+		return nil
+	}
+	f, err := seccomp.CompileCached(filterOptions(l.plan))
+	if err != nil {
+		return fmt.Errorf("bug: the plan's filter does not compile: %w", err)
+	}
+	code := l.Bytes(f.Bytes(), fmt.Sprintf("filter of %d instructions", len(f)))
+	l.Call("seccomp", unix.SYS_SECCOMP, launcher.Flag(unix.SECCOMP_SET_MODE_FILTER, "SECCOMP_SET_MODE_FILTER"), launcher.Int(0),
+		l.Words(fmt.Sprintf("{%d, filter}", len(f)), launcher.Int(len(f)), code))
+	l.done("seccomp")
+	return nil
+}
+
+// filterOptions is what the plan says about calls.
+func filterOptions(p plan.Plan) seccomp.Options {
+	s := p.Resolved.Spec
+	o := seccomp.Options{Arch: runtime.GOARCH, SocketFamilies: []uint16{seccomp.AFUnix}, ExecFiles: execAnywhere(p)}
+	switch s.Capabilities.Spawn {
+	case spec.SpawnThreads:
+		o.Spawn = seccomp.SpawnThreads
+	case spec.SpawnProcesses:
+		o.Spawn = seccomp.SpawnProcesses
+	}
+	if slices.Contains(p.Accepted, "host-network") {
+		o.SocketFamilies = []uint16{seccomp.AFUnix, seccomp.AFInet, seccomp.AFInet6, seccomp.AFNetlink}
+	}
+	return o
+}
+
+// execAnywhere says whether the workload may execute what it wrote itself. If
+// it may, an executable memfd gives it nothing more.
+func execAnywhere(p plan.Plan) bool {
+	for _, t := range p.Resolved.Spec.Controls.Temp {
+		if t.Access.Exec() {
+			return true
+		}
+	}
+	for _, r := range p.Resolved.Roots {
+		if r.Access.Write() && r.Access.Exec() {
+			return true
+		}
+	}
+	return false
+}
+
+// barrier says that everything is in place and waits for one byte. End of file
+// means that the supervisor is gone or does not want the run.
+func (l *lowering) barrier() {
+	l.message(launcher.MessageReady)
+	open := l.NewLabel()
+	l.Call("read", unix.SYS_READ, launcher.Flag(l.slots.control, "control"), l.Bytes(make([]byte, 8), "&byte"), launcher.Int(1)).
+		If(launcher.Int(1), open)
+	l.exit(125)
+	l.Mark(open)
+}
+
+// exec becomes the program, by descriptor. A script goes by path: the kernel
+// hands its interpreter a path, and /dev/fd/N would need the descriptor to
+// stay open in it.
+func (l *lowering) exec() {
+	s := l.plan.Resolved.Spec
+	argv := make([]launcher.Arg, 0, len(s.Workload.Command)+1)
+	for _, a := range s.Workload.Command {
+		argv = append(argv, l.Str(a))
+	}
+	envp := make([]launcher.Arg, 0, len(l.env)+1)
+	for _, v := range l.env {
+		if v.Reference != "" {
+			envp = append(envp, l.Secret(v.Name+"="+v.Value, v.Name+"="+v.Reference))
+		} else {
+			envp = append(envp, l.Str(v.Name+"="+v.Value))
+		}
+	}
+	args := l.Words("argv", append(argv, launcher.Int(0))...)
+	env := l.Words(fmt.Sprintf("envp of %d", len(l.env)), append(envp, launcher.Int(0))...)
+	if e := l.plan.Resolved.Executable; e.Script {
+		l.Call("execve", unix.SYS_EXECVE, l.Str(e.Path), args, env)
+	} else {
+		l.Call("execveat", unix.SYS_EXECVEAT, l.exe, l.Str(""), args, env, launcher.Flag(unix.AT_EMPTY_PATH, "AT_EMPTY_PATH"))
+	}
+}
+
+// rights are what Landlock lets through at a root.
+func rights(r spec.Root, abi int) landlock.Rights {
+	a := landlock.For(r.Access.Read(), r.Access.Write(), r.Access.Exec())
+	if r.NonRecursive {
+		a &^= landlock.MakeDir | landlock.Refer
+	}
+	if r.Kind == spec.KindDevice && r.Access.Write() {
+		a |= landlock.IoctlDev
+	}
+	if r.Kind != spec.KindDirectory {
+		a = a.OnFile()
+	}
+	return a & landlock.Handled(abi)
+}

@@ -1,0 +1,287 @@
+//go:build amd64 || arm64
+
+package linux
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bvisor/bvisor/plan"
+	"github.com/bvisor/bvisor/spec"
+)
+
+// host is what the probe learnt.
+type host struct {
+	uid   int
+	facts []plan.Fact
+}
+
+func (h *host) add(f plan.Fact) { h.facts = append(h.facts, f) }
+
+// read notes a value, or why it could not be had.
+func (h *host) read(name, value, learned string, err error) {
+	f := plan.Fact{Name: name, Value: value, Learned: learned}
+	if err != nil {
+		f.Value, f.Detail = "unavailable", err.Error()
+		if e, ok := err.(unix.Errno); ok {
+			f.Detail = errno(int(e))
+		}
+	}
+	h.add(f)
+}
+
+// fact returns one by name; what is not known is not available.
+func (h *host) fact(name string) plan.Fact {
+	for _, f := range h.facts {
+		if f.Name == name {
+			return f
+		}
+	}
+	return plan.Fact{Name: name, Value: "unknown", Learned: "not exercised"}
+}
+
+func (h *host) has(names ...string) bool {
+	return !slices.ContainsFunc(names, func(n string) bool { return h.fact(n).Value != "available" })
+}
+
+func (h *host) abi() int {
+	n, err := strconv.Atoi(h.fact("landlock.abi").Value)
+	if err != nil || !h.has("landlock.restrict", "landlock.effect") {
+		return 0
+	}
+	return n
+}
+
+// cgroups notes which hierarchy this host has; nothing is exercised because
+// nothing of it is used yet.
+func (h *host) cgroups() {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	kind, v1, v2 := "none", false, ""
+	for line := range strings.Lines(string(mounts)) {
+		f := strings.Fields(line)
+		i := slices.Index(f, "-")
+		if i < 5 || i+1 >= len(f) {
+			continue
+		}
+		switch f[i+1] {
+		case "cgroup":
+			v1 = true
+		case "cgroup2":
+			v2 = f[4]
+		}
+	}
+	switch {
+	case v1 && v2 != "":
+		kind = "hybrid"
+	case v1:
+		kind = "v1"
+	case v2 != "":
+		kind = "v2"
+	}
+	h.read("cgroup", kind, "read: /proc/self/mountinfo", err)
+}
+
+// because words the first of the facts that is not available.
+func (h *host) because(names ...string) string {
+	for _, n := range names {
+		if f := h.fact(n); f.Value != "available" {
+			text := f.Name + " is " + f.Value
+			if f.Detail != "" {
+				text += " (" + f.Detail + ")"
+			}
+			return text + ", " + f.Learned
+		}
+	}
+	return ""
+}
+
+// evidence is what the backend itself can show of any run.
+var evidence = []plan.EvidenceSource{
+	{Claim: spec.CapturedStreams, By: "pipe", Needs: []plan.Kind{plan.CaptureStreams}},
+	{Claim: spec.MechanismAttestation, By: "procfs before exec"},
+	{Claim: spec.ResourceUsage, By: "getrusage in process 1", Needs: []plan.Kind{plan.PIDNamespace}},
+	{Claim: spec.TerminalOutcome, By: "wait4 in process 1"},
+}
+
+func mechanism(name string, params ...plan.Param) plan.Mechanism {
+	return plan.Mechanism{Name: name, Enforcement: spec.Enforced, Evidence: []spec.Claim{spec.MechanismAttestation}, Params: params}
+}
+
+func param(name string, value any) plan.Param {
+	return plan.Param{Name: name, Value: fmt.Sprint(value)}
+}
+
+const namespaceRemedy = "allow user namespaces for this user (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns), or run as root"
+
+// offers says, for every requirement kind, how this host can hold it. It is a
+// function of the facts alone.
+func (h *host) offers() []plan.Offer {
+	var list []plan.Offer
+	offer := func(k plan.Kind, need, remedy string, facts []string, ways ...plan.Way) {
+		o := plan.Offer{Kind: k}
+		if h.has(facts...) && len(ways) > 0 {
+			o.Ways = ways
+		} else {
+			o.Need, o.Fact, o.Remedy = need, h.because(facts...), remedy
+		}
+		list = append(list, o)
+	}
+	way := func(requires []plan.Kind, m ...plan.Mechanism) plan.Way {
+		return plan.Way{Mechanisms: m, Requires: requires}
+	}
+	kinds := func(k ...plan.Kind) []plan.Kind { return k }
+	// Without privilege every other namespace belongs to the user namespace.
+	owner := kinds()
+	if h.uid != 0 {
+		owner = kinds(plan.UserNamespace)
+	}
+	run := []string{"launcher"}
+
+	offer(plan.UserNamespace, "user namespace", namespaceRemedy, []string{"launcher", "namespace.user", "namespace.user.uid_map", "namespace.user.gid_map"}, way(nil, mechanism("user-namespace")))
+	for _, n := range namespaceFlags[1:] {
+		facts := []string{"launcher", "namespace." + namespaceOf[n.kind]}
+		m := mechanism(string(n.kind))
+		switch n.kind {
+		case plan.PIDNamespace:
+			facts = append(facts, "namespace.pid.init")
+		case plan.MountNamespace:
+			facts = append(facts, mountFacts...)
+		}
+		offer(n.kind, string(n.kind), namespaceRemedy, facts, way(owner, m))
+	}
+	offer(plan.NoCapabilities, "capset(2) and an empty bounding set", "", []string{"launcher", "capabilities.drop"},
+		way(nil, mechanism("capset", param("last", h.fact("capabilities.last").Value))))
+	offer(plan.NoNewPrivileges, "prctl(PR_SET_NO_NEW_PRIVS)", "", []string{"launcher", "no-new-privileges"}, way(nil, mechanism("no-new-privileges")))
+	filter := mechanism("seccomp")
+	filterFacts := []string{"launcher", "seccomp.filter", "seccomp.effect"}
+	offer(plan.CallFilter, "seccomp filter", "use a kernel with CONFIG_SECCOMP_FILTER", filterFacts, way(nil, filter))
+	abi := h.abi()
+	domain := mechanism("landlock", param("abi", abi))
+	domainFacts := []string{"launcher", "landlock.restrict", "landlock.effect"}
+	const domainRemedy = "use a kernel with CONFIG_SECURITY_LANDLOCK and landlock in its lsm= list (Linux 5.13 or newer)"
+	offer(plan.LandlockDomain, "Landlock", domainRemedy, domainFacts, way(nil, domain))
+	scopes := []plan.Way{way(kinds(plan.PIDNamespace, plan.NetworkNamespace), mechanism("pid-namespace"), mechanism("network-namespace"))}
+	if abi >= 6 {
+		scopes = append([]plan.Way{way(kinds(plan.LandlockDomain), domain)}, scopes...)
+	}
+	offer(plan.LandlockScopes, "Landlock ABI 6, or own pid and network namespaces", domainRemedy, run, scopes...)
+	offer(plan.NewSession, "setsid(2)", "", run, way(nil, mechanism("setsid")))
+	offer(plan.NotDumpable, "prctl(PR_SET_DUMPABLE)", "", run, way(nil, mechanism("dumpable")))
+	offer(plan.DeathSignal, "prctl(PR_SET_PDEATHSIG)", "", run, way(nil, mechanism("parent-death-signal")))
+	offer(plan.NoCoreDumps, "RLIMIT_CORE", "", run, way(nil, mechanism("rlimit.core", param("limit", coreLimit))))
+	offer(plan.FixedUmask, "umask(2)", "", run, way(nil, mechanism("umask", param("mask", "022"))))
+	offer(plan.DefaultSignals, "rt_sigaction(2)", "", run, way(nil, mechanism("sigaction")))
+	mounted := append([]string{"launcher", "namespace.mnt"}, mountFacts...)
+	inMounts := kinds(plan.MountNamespace)
+	offer(plan.MinimalDev, "mount namespace", namespaceRemedy, append(slices.Clone(mounted), "mount.device.move_mount"), way(inMounts, mechanism("mount-namespace")))
+	offer(plan.PrivateProc, "mount namespace and pid namespace", namespaceRemedy, append(slices.Clone(mounted), "mount.proc"), way(kinds(plan.MountNamespace, plan.PIDNamespace), mechanism("mount-namespace"), mechanism("pid-namespace")))
+	offer(plan.NoSys, "mount namespace", namespaceRemedy, mounted, way(inMounts, mechanism("mount-namespace")))
+
+	h.files(offer, mounted, domain, abi)
+
+	silent := []string{"launcher", "namespace.net", "seccomp.filter", "seccomp.effect"}
+	offer(plan.NetworkDenyAll, "network namespace and seccomp filter", namespaceRemedy, silent,
+		way(kinds(plan.NetworkNamespace, plan.CallFilter), mechanism("network-namespace"), filter))
+	for _, k := range kinds(plan.SpawnNone, plan.SpawnThreads) {
+		offer(k, "seccomp filter", "use a kernel with CONFIG_SECCOMP_FILTER", filterFacts, way(kinds(plan.CallFilter), filter))
+	}
+	tree := []string{"launcher", "namespace.pid", "namespace.pid.init"}
+	offer(plan.SpawnProcesses, "pid namespace", namespaceRemedy, tree, way(kinds(plan.PIDNamespace), mechanism("pid-namespace")))
+	single := way(kinds(plan.DeathSignal, plan.CallFilter), mechanism("parent-death-signal"))
+	single.Lacks = []string{plan.FeatureDescendants}
+	offer(plan.KillTree, "pid namespace", namespaceRemedy, tree, way(kinds(plan.PIDNamespace), mechanism("pid-namespace")), single)
+	for k, m := range map[plan.Kind]string{plan.Environment: "execve", plan.FDsNone: "close-range", plan.FDsOnly: "close-range",
+		plan.Launch: "sealed-launcher", plan.CaptureStreams: "pipe", plan.StdinControl: "descriptor"} {
+		mech := mechanism(m)
+		if k == plan.CaptureStreams {
+			mech.Evidence = []spec.Claim{spec.CapturedStreams}
+		}
+		offer(k, m, "", run, way(nil, mech))
+	}
+	h.budgets(offer, mounted)
+	h.notYet(&list)
+	slices.SortFunc(list, func(a, b plan.Offer) int { return strings.Compare(string(a.Kind), string(b.Kind)) })
+	return list
+}
+
+var mountFacts = []string{"mount.tmpfs", "mount.bind.open_tree", "mount.bind.mount_setattr", "mount.bind.move_mount", "mount.pivot_root"}
+
+type offerFunc = func(k plan.Kind, need, remedy string, facts []string, ways ...plan.Way)
+
+// files offers what mounts and Landlock hold together, and what each holds
+// alone where the other is given up by name.
+func (h *host) files(offer offerFunc, mounted []string, domain plan.Mechanism, abi int) {
+	mounts := mechanism("mount-namespace")
+	both := plan.Way{Mechanisms: []plan.Mechanism{mounts, domain}, Requires: []plan.Kind{plan.MountNamespace, plan.LandlockDomain},
+		Lacks: []string{plan.FeatureExecWithoutRead}}
+	alone := plan.Way{Mechanisms: []plan.Mechanism{domain}, Requires: []plan.Kind{plan.LandlockDomain},
+		Lacks: []string{plan.FeatureExecWithoutRead, plan.FeatureNonRecursive}}
+	view := plan.Way{Mechanisms: []plan.Mechanism{mounts}, Requires: []plan.Kind{plan.MountNamespace},
+		Lacks: []string{plan.FeatureExecWithoutRead, plan.FeatureWriteWithoutRead, plan.FeatureNonRecursive}}
+	var ways []plan.Way
+	if h.has(mounted...) && abi > 0 {
+		ways = append(ways, both)
+	}
+	if abi >= 3 { // before it truncate(2) was not held
+		ways = append(ways, alone)
+	}
+	if h.has(mounted...) {
+		ways = append(ways, view)
+	}
+	facts := append(slices.Clone(mounted), "landlock.restrict")
+	if len(ways) > 0 {
+		facts = []string{"launcher"}
+	}
+	offer(plan.Filesystem, "mount namespace and Landlock", namespaceRemedy, facts, ways...)
+	inMounts := []plan.Kind{plan.MountNamespace}
+	mask := plan.Way{Mechanisms: []plan.Mechanism{mounts}, Requires: inMounts}
+	offer(plan.FilesystemCarveOut, "mount namespace: Landlock cannot take away", namespaceRemedy, mounted, mask)
+	offer(plan.TempRoot, "mount namespace", namespaceRemedy, mounted, plan.Way{Mechanisms: []plan.Mechanism{mounts, mechanism("tmpfs")}, Requires: inMounts})
+	expose := plan.Way{Mechanisms: []plan.Mechanism{mounts}, Requires: inMounts, Lacks: []string{plan.FeatureExecWithoutRead, plan.FeatureWriteWithoutRead}}
+	if abi > 0 {
+		withDomain := both
+		offer(plan.ExposePath, "mount namespace", namespaceRemedy, mounted, withDomain, expose)
+	} else {
+		offer(plan.ExposePath, "mount namespace", namespaceRemedy, mounted, expose)
+	}
+}
+
+func (h *host) budgets(offer offerFunc, mounted []string) {
+	budget := func(d spec.Dimension, facts []string, capacity int64, m plan.Mechanism, requires ...plan.Kind) {
+		m.Evidence = []spec.Claim{spec.TerminalOutcome, spec.ResourceUsage, spec.MechanismAttestation}
+		offer(plan.BudgetKind(d), m.Name, namespaceRemedy, facts, plan.Way{Mechanisms: []plan.Mechanism{m}, Requires: requires, Capacity: capacity})
+	}
+	run := []string{"launcher"}
+	budget(spec.Wall, run, 0, mechanism("deadline", param("then", "SIGTERM, grace, kill of the tree")), plan.KillTree)
+	var files unix.Rlimit
+	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &files) // leaves 0, which is no bound
+	capacity := int64(0)
+	if files.Max < 1<<53 {
+		capacity = int64(files.Max)
+	}
+	budget(spec.Handles, run, capacity, mechanism("rlimit.nofile", param("scope", "each process")))
+	budget(spec.Output, run, 0, mechanism("relay", param("then", "kill of the tree")), plan.KillTree)
+	budget(spec.Storage, mounted, 0, mechanism("tmpfs", param("scope", "temp and /dev/shm together")), plan.MountNamespace)
+}
+
+// notYet names what this backend does not hold on any host so far, so that a
+// refusal says the truth about it.
+func (h *host) notYet(list *[]plan.Offer) {
+	none := func(k plan.Kind, need, fact, remedy string) {
+		*list = append(*list, plan.Offer{Kind: k, Need: need, Fact: fact, Remedy: remedy})
+	}
+	cgroup := "the linux backend of this version places nothing into cgroups; this host's hierarchy is " + h.fact("cgroup").Value
+	for d, need := range map[spec.Dimension]string{spec.CPU: "cgroup v2: cpu.stat", spec.Memory: "cgroup v2: memory.max", spec.Processes: "cgroup v2: pids.max"} {
+		none(plan.BudgetKind(d), need, cgroup, "drop the budget, or bound the whole of bvisor from outside (for example with systemd-run --scope -p)")
+	}
+	none(plan.BudgetKind(spec.Network_), "userspace network stack", "the linux backend of this version has no network stack of its own", "drop the budget: without a grant there is no network")
+	none(plan.NetworkAllowList, "userspace network stack", "the linux backend of this version has no network stack of its own", "use network: none, or accept: [host-network] to give the workload the host's whole network")
+	for _, k := range []plan.Kind{plan.CommitArtifact, plan.DiscardArtifact, plan.ListOutputs} {
+		none(k, "overlayfs quarantine", "the linux backend of this version holds no writes back", "grant the directory for writing, and compare it yourself")
+	}
+}

@@ -1,0 +1,189 @@
+//go:build amd64 || arm64
+
+package linux
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bvisor/bvisor/internal/procfs"
+	"github.com/bvisor/bvisor/plan"
+	"github.com/bvisor/bvisor/report"
+	"github.com/bvisor/bvisor/spec"
+)
+
+// ownNamespaces are the supervisor's, for comparison. A Go process cannot
+// leave them: setns(2) and unshare(2) change one thread, and this reads the
+// first thread's.
+var ownNamespaces = sync.OnceValues(func() ([]string, error) {
+	p, err := procfs.Open(unix.Getpid())
+	if err != nil {
+		return nil, err
+	}
+	defer p.Close()
+	return p.Namespaces()
+})
+
+// readPosture asks the kernel about the workload while it waits at the
+// barrier. What it lacks of the plan keeps the barrier shut.
+func (r *run) readPosture() {
+	if r.ready == nil || r.fault != nil {
+		return
+	}
+	if r.workload, r.fault = unix.PidfdOpen(r.pid, 0); r.fault != nil {
+		r.workload = -1
+		return
+	}
+	p, err := procfs.Open(r.pid)
+	if err != nil {
+		r.fault = err
+		return
+	}
+	defer p.Close()
+	r.posture, err = posture(p)
+	if err != nil {
+		r.fault = fmt.Errorf("read back the posture: %w", err)
+		return
+	}
+	r.readBudgets(p)
+	lacks := lacking(r.launch.Plan, r.posture, r.slots)
+	if changed, err := r.executableChanged(); err != nil || changed {
+		lacks = append(lacks, "the executable changed after it was hashed")
+	}
+	r.mismatch = strings.Join(lacks, "; ")
+}
+
+func posture(p *procfs.Process) (*report.Posture, error) {
+	own, err := ownNamespaces()
+	if err != nil {
+		return nil, err
+	}
+	st, err := p.Status()
+	if err != nil {
+		return nil, err
+	}
+	stat, err := p.Stat()
+	if err != nil {
+		return nil, err
+	}
+	ids, err := p.Namespaces()
+	if err != nil {
+		return nil, err
+	}
+	limits, err := p.Limits()
+	if err != nil {
+		return nil, err
+	}
+	fds, err := p.Descriptors()
+	if err != nil {
+		return nil, err
+	}
+	cgroup, err := p.Cgroup()
+	if err != nil {
+		return nil, err
+	}
+	out := &report.Posture{
+		NoNewPrivs: st.NoNewPrivs, Seccomp: st.Seccomp, SeccompFilters: max(st.Filters, 0),
+		Capabilities: report.Capabilities{Inheritable: st.CapInh, Permitted: st.CapPrm, Effective: st.CapEff, Bounding: st.CapBnd, Ambient: st.CapAmb},
+		UID:          st.UID, GID: st.GID, Umask: st.Umask, SignalsIgnored: st.SigIgn, SignalsBlocked: st.SigBlk,
+		Session: stat.SessionLeader, Terminal: stat.TTY, Cgroup: cgroup,
+	}
+	for i, name := range procfs.NamespaceNames {
+		out.Namespaces = append(out.Namespaces, report.Namespace{Name: name, ID: ids[i], Own: ids[i] != own[i]})
+	}
+	for _, name := range []string{"Max core file size", "Max open files"} {
+		l := limits[name]
+		out.Limits = append(out.Limits, report.Limit{Name: name, Soft: l.Soft, Hard: l.Hard})
+	}
+	for _, d := range fds {
+		out.Descriptors = append(out.Descriptors, report.PostureDescriptor{FD: d.FD, Kind: d.Kind, Survive: !d.CloExec})
+	}
+	return out, nil
+}
+
+// namespaceOf maps requirement kinds to entries of /proc/PID/ns.
+var namespaceOf = map[plan.Kind]string{
+	plan.UserNamespace: "user", plan.PIDNamespace: "pid", plan.MountNamespace: "mnt", plan.IPCNamespace: "ipc",
+	plan.UTSNamespace: "uts", plan.CgroupNamespace: "cgroup", plan.NetworkNamespace: "net",
+}
+
+// lacking compares the posture with the plan; each difference is one text.
+func lacking(p plan.Plan, got *report.Posture, s slots) []string {
+	var lacks []string
+	expect := func(ok bool, format string, args ...any) {
+		if !ok {
+			lacks = append(lacks, fmt.Sprintf(format, args...))
+		}
+	}
+	for _, r := range p.Requirements {
+		switch r.Kind {
+		case plan.NoNewPrivileges:
+			expect(got.NoNewPrivs == 1, "NoNewPrivs is %d, expected 1", got.NoNewPrivs)
+		case plan.CallFilter:
+			expect(got.Seccomp == 2, "Seccomp is %d, expected 2", got.Seccomp)
+		case plan.NoCapabilities:
+			for _, set := range []string{got.Capabilities.Inheritable, got.Capabilities.Permitted, got.Capabilities.Effective, got.Capabilities.Bounding, got.Capabilities.Ambient} {
+				expect(strings.Trim(set, "0") == "", "a capability set is %s, expected none", set)
+			}
+		case plan.NewSession:
+			expect(got.Session && got.Terminal == 0, "it leads no session of its own, or has a controlling terminal")
+		case plan.NoCoreDumps:
+			i := slices.IndexFunc(got.Limits, func(l report.Limit) bool { return l.Name == "Max core file size" })
+			expect(got.Limits[i].Hard == coreLimit && got.Limits[i].Soft == coreLimit, "the core limit is %d, expected %d", got.Limits[i].Hard, coreLimit)
+		case plan.FixedUmask:
+			expect(got.Umask == "0022", "the umask is %s, expected 0022", got.Umask)
+		case plan.DefaultSignals:
+			expect(strings.Trim(got.SignalsIgnored+got.SignalsBlocked, "0") == "", "signals are ignored (%s) or blocked (%s)", got.SignalsIgnored, got.SignalsBlocked)
+		}
+		if name := namespaceOf[r.Kind]; name != "" {
+			i := slices.IndexFunc(got.Namespaces, func(n report.Namespace) bool { return n.Name == name })
+			expect(got.Namespaces[i].Own, "the %s namespace is the supervisor's", name)
+		}
+	}
+	for _, b := range p.Budgets {
+		if b.Dimension == spec.Handles {
+			i := slices.IndexFunc(got.Limits, func(l report.Limit) bool { return l.Name == "Max open files" })
+			expect(got.Limits[i].Hard == b.Limit, "the limit on open files is %d, expected %d", got.Limits[i].Hard, b.Limit)
+		}
+	}
+	expect(got.UID == p.Resolved.UID && got.GID == p.Resolved.GID, "its ids are %d:%d, expected %d:%d", got.UID, got.GID, p.Resolved.UID, p.Resolved.GID)
+	var survive []int
+	for _, d := range got.Descriptors {
+		if d.Survive {
+			survive = append(survive, d.FD)
+		}
+	}
+	want := append([]int{0, 1, 2}, s.passed...)
+	expect(slices.Equal(survive, want), "descriptors %v survive exec, expected %v", survive, want)
+	return lacks
+}
+
+// readBudgets reads back what was set.
+func (r *run) readBudgets(p *procfs.Process) {
+	r.readBack = map[spec.Dimension]int64{}
+	for _, l := range r.posture.Limits {
+		if l.Name == "Max open files" {
+			r.readBack[spec.Handles] = l.Hard
+		}
+	}
+	if st, err := p.StatFS("/dev/shm"); err == nil && st.Type == unix.TMPFS_MAGIC {
+		r.readBack[spec.Storage] = int64(st.Blocks)*st.Bsize - synthesised*4096
+	}
+}
+
+// executableChanged compares the program with what was hashed: a file can be
+// written in place without changing its inode.
+func (r *run) executableChanged() (bool, error) {
+	if r.res.exe == nil {
+		return false, nil
+	}
+	var now unix.Stat_t
+	if err := unix.Fstat(r.res.exe.fd, &now); err != nil {
+		return false, err
+	}
+	return version(&now) != version(&r.res.exe.stat), nil
+}

@@ -1,0 +1,200 @@
+//go:build amd64 || arm64
+
+package linux
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bvisor/bvisor/plan"
+	"github.com/bvisor/bvisor/report"
+	"github.com/bvisor/bvisor/spec"
+)
+
+// stream is one captured stream: relayed live, counted and hashed whole, kept
+// up to its limit.
+type stream struct {
+	name   string
+	limit  int64
+	out    io.Writer
+	source *os.File
+	hash   hash.Hash
+	bytes  int64
+	kept   []byte
+	done   chan struct{}
+}
+
+const relayBuffer = 32 << 10
+
+// relay copies until every holder of the pipe's other end is gone. Those are
+// processes of the launch, so it ends with the tree.
+func (s *stream) relay(w *watch) {
+	s.done = make(chan struct{})
+	go func() {
+		defer close(s.done)
+		buf := make([]byte, relayBuffer)
+		out := s.out
+		for {
+			n, err := s.source.Read(buf)
+			if n > 0 {
+				b := buf[:w.admit(n)]
+				s.bytes += int64(n)
+				s.hash.Write(buf[:n])
+				if room := s.limit - int64(len(s.kept)); room > 0 {
+					s.kept = append(s.kept, b[:min(int64(len(b)), room)]...)
+				}
+				// A reader that went away does not stop the workload.
+				if out != nil && len(b) > 0 {
+					if _, e := out.Write(b); e != nil {
+						out = nil
+					}
+				}
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+}
+
+func (s *stream) wait() {
+	if s.done != nil {
+		<-s.done
+	}
+}
+
+func (s *stream) result() report.Stream {
+	kept := sha256.Sum256(s.kept)
+	return report.Stream{Name: s.name, Bytes: s.bytes, Kept: int64(len(s.kept)), SHA256: hex.EncodeToString(s.hash.Sum(nil)),
+		KeptSHA: hex.EncodeToString(kept[:]), Truncated: s.bytes > int64(len(s.kept))}
+}
+
+// output returns what the workload gets as stdout or stderr: a pipe when the
+// stream is captured, otherwise nowhere.
+func (r *run) output(name string, ours *[]*os.File) (*os.File, error) {
+	for _, c := range r.launch.Plan.Resolved.Spec.Controls.Capture {
+		if c.Stream != name {
+			continue
+		}
+		source, sink, err := os.Pipe()
+		if err != nil {
+			return nil, fmt.Errorf("pipe for %s: %w", name, err)
+		}
+		*ours = append(*ours, sink)
+		r.own(source)
+		s := &stream{name: name, limit: c.Limit, source: source, hash: sha256.New(), out: r.launch.Stdout}
+		if name == "stderr" {
+			s.out = r.launch.Stderr
+		}
+		r.streams = append(r.streams, s)
+		return sink, nil
+	}
+	return nowhere(os.O_WRONLY, ours)
+}
+
+func nowhere(mode int, ours *[]*os.File) (*os.File, error) {
+	f, err := os.OpenFile(os.DevNull, mode, 0)
+	if err == nil {
+		*ours = append(*ours, f)
+	}
+	return f, err
+}
+
+// stdin returns the workload's standard input. A terminal is never handed
+// over: it is relayed through a pipe, so that its ioctls stay out of reach
+// (CVE-2017-5226).
+func (r *run) stdin(ours *[]*os.File) (*os.File, error) {
+	switch in := r.launch.Plan.Resolved.Spec.Controls.Stdin; {
+	case in.Mode == spec.StdinFile:
+		return r.res.stdin, nil
+	case in.Mode == spec.StdinInherit && r.launch.Stdin != nil:
+		source := r.launch.Stdin
+		if _, err := unix.IoctlGetTermios(int(source.Fd()), unix.TCGETS); err != nil {
+			return source, nil
+		}
+		read, write, err := os.Pipe()
+		if err != nil {
+			return nil, fmt.Errorf("pipe for stdin: %w", err)
+		}
+		*ours = append(*ours, read)
+		r.own(write)
+		go func() {
+			defer write.Close()
+			_, _ = io.Copy(write, source) // ends with the terminal's end of file or with the pipe
+		}()
+		return read, nil
+	}
+	return nowhere(os.O_RDONLY, ours)
+}
+
+// describeTable states every descriptor that the launcher starts with, and
+// checks that each has the shape its role needs.
+func describeTable(files []*os.File, s slots) ([]report.Descriptor, error) {
+	var table []report.Descriptor
+	for slot, f := range files {
+		if f == nil {
+			continue
+		}
+		fd := int(f.Fd())
+		var st unix.Stat_t
+		if err := unix.Fstat(fd, &st); err != nil {
+			return nil, fmt.Errorf("descriptor %d: %w", slot, err)
+		}
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+		if err != nil {
+			return nil, fmt.Errorf("descriptor %d: %w", slot, err)
+		}
+		d := report.Descriptor{Slot: slot, Role: "passed", Kind: modeKind(st.Mode), Writable: flags&unix.O_ACCMODE != unix.O_RDONLY}
+		want := d
+		switch slot {
+		case 0:
+			d.Role = "stdin"
+		case 1, 2:
+			d.Role = []string{1: "stdout", 2: "stderr"}[slot]
+			want.Writable = true
+		case s.control:
+			d.Role = "control"
+			want.Kind, want.Writable = "pipe", false
+		case s.status:
+			d.Role = "status"
+			want.Kind, want.Writable = "socket", true
+		}
+		want.Role = d.Role
+		if d != want {
+			return nil, fmt.Errorf("descriptor %d (%s) is %s, writable %v; expected %s, writable %v", slot, d.Role, d.Kind, d.Writable, want.Kind, want.Writable)
+		}
+		table = append(table, d)
+	}
+	return table, nil
+}
+
+func modeKind(mode uint32) string {
+	switch mode & unix.S_IFMT {
+	case unix.S_IFIFO:
+		return "pipe"
+	case unix.S_IFSOCK:
+		return "socket"
+	case unix.S_IFCHR, unix.S_IFBLK:
+		return "device"
+	case unix.S_IFREG:
+		return "file"
+	case unix.S_IFDIR:
+		return "directory"
+	}
+	return "other"
+}
+
+func newSession(p plan.Plan) bool {
+	for _, r := range p.Requirements {
+		if r.Kind == plan.NewSession {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,204 @@
+package bvisor
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"github.com/bvisor/bvisor/backend"
+	"github.com/bvisor/bvisor/ledger"
+	"github.com/bvisor/bvisor/plan"
+	"github.com/bvisor/bvisor/report"
+	"github.com/bvisor/bvisor/secret"
+	"github.com/bvisor/bvisor/spec"
+)
+
+// Supervisor takes specs through the six steps: plan, record the intent,
+// launch, observe, seal, record. It is safe for concurrent use.
+type Supervisor struct {
+	Backend   backend.Backend
+	Log       ledger.Log          // where intents, refusals and reports go, durably
+	Key       *report.Key         // seals
+	Secrets   *secret.Registry    // resolves leases; nil knows no scheme
+	Protected []backend.Protected // what no grant may reach: the state directory, the spec file
+}
+
+// Request is one run.
+type Request struct {
+	Spec   spec.Spec
+	Stdin  *os.File  // for stdin: inherit
+	Stdout io.Writer // captured output is relayed here as it comes; nil drops it
+	Stderr io.Writer
+	FDs    map[int]*os.File // the descriptors that the spec's fds name
+}
+
+// Result is a sealed and recorded attempt.
+type Result struct {
+	Report   *report.Report
+	Envelope []byte            // the sealed report, a DSSE envelope
+	Receipt  ledger.Receipt    // zero when recording failed
+	Output   map[string][]byte // kept bytes of captured streams, leases' values taken out
+}
+
+// Fault says that bvisor itself could not do a step.
+type Fault struct {
+	Step string
+	Err  error
+}
+
+func (f *Fault) Error() string { return f.Step + ": " + f.Err.Error() }
+func (f *Fault) Unwrap() error { return f.Err }
+
+// Run takes one request from spec to ledger.
+//
+// The error is a *spec.Error or *backend.CommandError when nothing was
+// planned, or a *Fault. A refusal, a failed setup and everything about the
+// workload are results: Result.Report says which. When only the last step, the
+// recording, failed, both a result and a *Fault are returned.
+func (s *Supervisor) Run(ctx context.Context, req Request) (*Result, error) {
+	a, err := s.prepare(ctx, req.Spec)
+	if err != nil {
+		return nil, err
+	}
+	defer a.resolution.Close()
+	if a.refusal != nil {
+		return s.finish(a, ledger.Refusal, a.refused())
+	}
+	env, err := secret.LowerEnv(ctx, s.Secrets, a.plan.Resolved.Spec.Capabilities.Environment)
+	if err != nil {
+		return s.finish(a, ledger.Report, a.noEnvironment(err))
+	}
+	observed, err := s.Backend.Launch(ctx, backend.Launch{
+		Attempt: a.id, Plan: a.plan, Resolution: a.resolution, Env: env,
+		Stdin: req.Stdin, Stdout: req.Stdout, Stderr: req.Stderr, FDs: req.FDs,
+		Commit: func() error { return s.intend(a) },
+	})
+	if err != nil {
+		return s.fault(a, err)
+	}
+	redact(&observed, env)
+	return s.finish(a, ledger.Report, a.observed(observed, env))
+}
+
+// attempt is one way through the pipeline.
+type attempt struct {
+	id         string
+	started    time.Time
+	profile    plan.Profile
+	resolution backend.Resolution
+	plan       plan.Plan
+	refusal    *plan.Refusal
+	intended   bool
+	output     map[string][]byte
+}
+
+// prepare is everything before the launch: probe, resolve, plan.
+func (s *Supervisor) prepare(ctx context.Context, sp spec.Spec) (*attempt, error) {
+	id := make([]byte, 16)
+	rand.Read(id) // never fails: crypto/rand ends the program instead
+	a := &attempt{id: hex.EncodeToString(id), started: time.Now()}
+	if err := spec.Validate(sp); err != nil {
+		return nil, err
+	}
+	var err error
+	if a.profile, err = s.Backend.Probe(ctx); err != nil {
+		return nil, &Fault{"probe", err}
+	}
+	if a.resolution, err = s.Backend.Resolve(ctx, spec.Expand(sp), s.Protected); err != nil {
+		return nil, err
+	}
+	a.plan, a.refusal = plan.Make(a.resolution.Resolved(), a.profile)
+	return a, nil
+}
+
+// Plan decides over a spec without launching anything. Exactly one of plan and
+// refusal is set when the error is nil; errors are those of Run.
+func (s *Supervisor) Plan(ctx context.Context, sp spec.Spec) (*plan.Plan, *plan.Refusal, error) {
+	a, err := s.prepare(ctx, sp)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer a.resolution.Close()
+	if a.refusal != nil {
+		return nil, a.refusal, nil
+	}
+	return &a.plan, nil, nil
+}
+
+// Program lowers a spec's plan and returns it printed, every system call in
+// order, without launching anything.
+func (s *Supervisor) Program(ctx context.Context, sp spec.Spec, w io.Writer) error {
+	a, err := s.prepare(ctx, sp)
+	if err != nil {
+		return err
+	}
+	defer a.resolution.Close()
+	if a.refusal != nil {
+		return a.refusal
+	}
+	p, ok := s.Backend.(interface {
+		Print(w io.Writer, p plan.Plan, r backend.Resolution) error
+	})
+	if !ok {
+		return fmt.Errorf("the %s backend has no program to print", s.Backend.Name())
+	}
+	return p.Print(w, a.plan, a.resolution)
+}
+
+// intend records durably that the plan is about to be launched.
+func (s *Supervisor) intend(a *attempt) error {
+	b, err := a.intent()
+	if err == nil {
+		_, err = s.Log.Append(ledger.Intent, a.id, b)
+	}
+	if err != nil {
+		return &Fault{"record the intent", err}
+	}
+	a.intended = true
+	return nil
+}
+
+// fault ends an attempt whose launch failed on our side. Without an intent
+// there is nothing to close.
+func (s *Supervisor) fault(a *attempt, err error) (*Result, error) {
+	f, ok := errors.AsType[*Fault](err)
+	if !ok {
+		f = &Fault{"launch", err}
+	}
+	if !a.intended {
+		return nil, f
+	}
+	r, e := s.finish(a, ledger.Report, a.report(report.Outcome{Status: report.SupervisorFault, Reason: f.Error()}))
+	return r, errors.Join(f, e)
+}
+
+// finish seals and records.
+func (s *Supervisor) finish(a *attempt, kind ledger.Kind, r *report.Report) (*Result, error) {
+	envelope, err := report.Seal(r, s.Key)
+	if err != nil {
+		return &Result{Report: r, Output: a.output}, &Fault{"seal", err}
+	}
+	res := &Result{Report: r, Envelope: envelope, Output: a.output}
+	if res.Receipt, err = s.Log.Append(kind, a.id, envelope); err != nil {
+		return res, &Fault{"record the report", err}
+	}
+	return res, nil
+}
+
+// Version is the module's version, or "devel".
+var Version = func() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, m := range append(info.Deps, &info.Main) {
+			if m.Path == "github.com/bvisor/bvisor" && m.Version != "" && m.Version != "(devel)" {
+				return m.Version
+			}
+		}
+	}
+	return "devel"
+}()

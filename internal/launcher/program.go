@@ -1,0 +1,369 @@
+package launcher
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// Role is which of the three processes makes a call.
+type Role string
+
+// The three processes of a launch.
+const (
+	RoleLauncher Role = "launcher"
+	RoleInit     Role = "init"
+	RoleWorkload Role = "workload"
+)
+
+// Program is a list of system calls with the data they point to. It is a
+// value: made before the launch, printable, and hashed.
+type Program struct {
+	ops    []*Op
+	chunks []chunk
+	role   Role
+	phase  string
+	fail   Label
+}
+
+// chunk is one piece of the data segment.
+type chunk struct {
+	data    []byte
+	secret  string // non-empty: the digest is made over this instead of data
+	pointer []Arg  // instead of data: addresses and numbers, 8 bytes each
+}
+
+// Arg is one argument of a call.
+type Arg struct {
+	kind  argKind
+	value uint64 // number, or offset into the chunk
+	chunk int
+	show  string
+}
+
+type argKind uint8
+
+const (
+	argInt    argKind = iota // the value itself
+	argAddr                  // the address of a chunk, plus value
+	argLoad                  // what stands in a chunk, plus value, when the call is made
+	argRecord                // an address in the record: value is the byte offset
+)
+
+// Text is how the argument is printed.
+func (a Arg) Text() string { return a.show }
+
+// Label is a place in the program that can be jumped to.
+type Label struct{ at *int }
+
+// Op is one call. Its methods add what happens with the result.
+type Op struct {
+	Role   Role
+	Phase  string
+	Name   string
+	nr     int64
+	args   []Arg
+	store  Arg
+	stores bool
+	mode   uint64
+	target Label
+	expect Arg
+}
+
+// Numbers of what the machine does itself.
+const (
+	checkNumber = -1
+	copyNumber  = -2
+)
+
+const (
+	modeExpectLoad = 1 << 6
+	modeIgnore     = 1 << 7
+	modeErrJump    = 1 << 8
+	modeIf         = 1 << 9
+	modeJump       = 1 << 10
+)
+
+// Begin says which process and which phase the following calls belong to.
+func (p *Program) Begin(r Role, phase string) { p.role, p.phase = r, phase }
+
+// Int is a plain number.
+func Int(v int) Arg { return Arg{value: uint64(v), show: fmt.Sprint(v)} }
+
+// Flag is a number that is printed as text.
+func Flag[T ~int | ~uint32 | ~uint64 | ~uintptr](v T, show string) Arg {
+	return Arg{value: uint64(v), show: show}
+}
+
+// Str is the address of a NUL-terminated string.
+func (p *Program) Str(s string) Arg {
+	a := p.Bytes(append([]byte(s), 0), fmt.Sprintf("%q", s))
+	return a
+}
+
+// Secret is like Str, but neither its text nor its length is printed or goes
+// into the digest: reference stands for it there.
+func (p *Program) Secret(s, reference string) Arg {
+	p.chunks = append(p.chunks, chunk{data: append([]byte(s), 0), secret: reference})
+	return Arg{kind: argAddr, chunk: len(p.chunks) - 1, show: "<" + reference + ">"}
+}
+
+// Bytes is the address of data, printed as show.
+func (p *Program) Bytes(data []byte, show string) Arg {
+	p.chunks = append(p.chunks, chunk{data: data})
+	return Arg{kind: argAddr, chunk: len(p.chunks) - 1, show: show}
+}
+
+// Words is the address of 64-bit numbers and addresses, in native order.
+func (p *Program) Words(show string, words ...Arg) Arg {
+	p.chunks = append(p.chunks, chunk{pointer: words})
+	return Arg{kind: argAddr, chunk: len(p.chunks) - 1, show: show}
+}
+
+// Var is a named 64-bit slot: its value is loaded when the call is made.
+func (p *Program) Var(name string) Arg {
+	p.chunks = append(p.chunks, chunk{data: make([]byte, 8)})
+	return Arg{kind: argLoad, chunk: len(p.chunks) - 1, show: name}
+}
+
+// Load turns an address into the value that stands there, 64 bits wide, when
+// the call is made.
+func Load(addr Arg, offset int, name string) Arg {
+	if addr.kind == argRecord {
+		panic("bug: the record is written, never loaded from")
+	}
+	return Arg{kind: argLoad, chunk: addr.chunk, value: addr.value + uint64(offset), show: name}
+}
+
+// At is an address offset bytes further.
+func At(addr Arg, offset int, show string) Arg {
+	addr.value += uint64(offset)
+	addr.show = show
+	return addr
+}
+
+// Addr is the address of a variable.
+func Addr(v Arg) Arg {
+	v.kind = argAddr
+	v.show = "&" + v.show
+	return v
+}
+
+// Record is the address of a field of the record (see the Record type).
+func Record(offset int, show string) Arg {
+	return Arg{kind: argRecord, value: uint64(offset), show: show}
+}
+
+// Call appends a system call.
+func (p *Program) Call(name string, nr uintptr, args ...Arg) *Op {
+	return p.add(name, int64(nr), args)
+}
+
+// Check appends a comparison: the 64 bits at addr, masked, must equal want, or
+// the step fails with ESTALE.
+func (p *Program) Check(addr Arg, mask, want uint64, show string) *Op {
+	return p.add("check", checkNumber, []Arg{addr, {value: mask, show: fmt.Sprintf("%#x", mask)}, {value: want, show: show}})
+}
+
+// Copy appends a load of a variable, to be stored where To says.
+func (p *Program) Copy(v Arg) *Op {
+	addr := Addr(v)
+	addr.show = v.show
+	return p.add("copy", copyNumber, []Arg{addr})
+}
+
+func (p *Program) add(name string, nr int64, args []Arg) *Op {
+	if len(args) > 6 {
+		panic("bug: a system call has at most six arguments")
+	}
+	o := &Op{Role: p.role, Phase: p.phase, Name: name, nr: nr, args: args}
+	p.ops = append(p.ops, o)
+	return o
+}
+
+// NewLabel returns a place that Mark fixes.
+func (p *Program) NewLabel() Label {
+	at := -1
+	return Label{&at}
+}
+
+// Mark puts l before the next call.
+func (p *Program) Mark(l Label) { *l.at = len(p.ops) }
+
+// OnFailure makes l the place where a failing call without a rule of its own
+// goes on.
+func (p *Program) OnFailure(l Label) { p.fail = l }
+
+// To stores the result in a variable or, with an address, where it points.
+func (o *Op) To(v Arg) *Op { o.store, o.stores = v, true; return o }
+
+// Ignore goes on after an error.
+func (o *Op) Ignore() *Op { o.mode |= modeIgnore; return o }
+
+// OnError goes to l after an error.
+func (o *Op) OnError(l Label) *Op { o.mode |= modeErrJump; o.target = l; return o }
+
+// If goes to l when the result equals want.
+func (o *Op) If(want Arg, l Label) *Op { o.mode |= modeIf; o.expect, o.target = want, l; return o }
+
+// Jump goes to l after success.
+func (o *Op) Jump(l Label) *Op { o.mode |= modeJump; o.target = l; return o }
+
+// Len is the number of operations.
+func (p *Program) Len() int { return len(p.ops) }
+
+// Op returns operation i.
+func (p *Program) Op(i int) *Op { return p.ops[i] }
+
+// String prints the operation like strace does.
+func (o *Op) String() string {
+	var b strings.Builder
+	if o.stores {
+		fmt.Fprintf(&b, "%s = ", o.store.show)
+	}
+	b.WriteString(o.Name)
+	b.WriteByte('(')
+	for i, a := range o.args {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(a.show)
+	}
+	b.WriteByte(')')
+	return b.String()
+}
+
+func (o *Op) flow() string {
+	var s []string
+	if o.mode&modeIgnore != 0 {
+		s = append(s, "errors ignored")
+	}
+	if o.mode&modeErrJump != 0 {
+		s = append(s, fmt.Sprintf("error: go to %d", *o.target.at))
+	}
+	if o.mode&modeIf != 0 {
+		s = append(s, fmt.Sprintf("%s: go to %d", o.expect.show, *o.target.at))
+	}
+	if o.mode&modeJump != 0 {
+		s = append(s, fmt.Sprintf("go to %d", *o.target.at))
+	}
+	return strings.Join(s, "; ")
+}
+
+// Print lists every call in order, with the process and phase it belongs to.
+func (p *Program) Print(w io.Writer) error {
+	var role Role
+	var phase string
+	for i, o := range p.ops {
+		if o.Role != role || o.Phase != phase {
+			role, phase = o.Role, o.Phase
+			if _, err := fmt.Fprintf(w, "%s: %s\n", role, phase); err != nil {
+				return err
+			}
+		}
+		flow := o.flow()
+		if flow != "" {
+			flow = "  [" + flow + "]"
+		}
+		if _, err := fmt.Fprintf(w, "  %3d  %s%s\n", i, o, flow); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Digest is the hex SHA-256 of the program as it is encoded, with references
+// in the place of secrets.
+func (p *Program) Digest() string {
+	sum := sha256.Sum256(p.encode(false))
+	return hex.EncodeToString(sum[:])
+}
+
+// Addresses of the image. They are far from where Go programs live, so that a
+// test can map the data into its own address space.
+const (
+	dataBase   = 0x1_0000_0000 // also in machine_*.s
+	codeBase   = 0x2_0000_0000
+	opSize     = 88
+	recordSize = RecordWords * 8
+)
+
+// encode lays out the data segment: record, operations, chunks.
+func (p *Program) encode(secrets bool) []byte {
+	offsets := make([]uint64, len(p.chunks))
+	at := uint64(recordSize + len(p.ops)*opSize)
+	body := func(c *chunk) []byte {
+		if c.secret != "" && !secrets {
+			return append([]byte(c.secret), 0)
+		}
+		return c.data
+	}
+	for i := range p.chunks {
+		offsets[i] = at
+		n := len(body(&p.chunks[i]))
+		if w := p.chunks[i].pointer; w != nil {
+			n = len(w) * 8
+		}
+		at += uint64(n+7) &^ 7
+	}
+	addr := func(a Arg) uint64 {
+		switch a.kind {
+		case argInt:
+			return a.value
+		case argRecord:
+			return dataBase + a.value
+		default:
+			return dataBase + offsets[a.chunk] + a.value
+		}
+	}
+	opAddr := func(i int) uint64 { return dataBase + recordSize + uint64(i)*opSize }
+
+	out := make([]byte, at)
+	put := func(off int, v uint64) { binary.LittleEndian.PutUint64(out[off:], v) }
+	put(16, opAddr(*p.fail.at))
+	put(24, opAddr(0))
+	for i, o := range p.ops {
+		off := recordSize + i*opSize
+		mode := o.mode
+		put(off, uint64(o.nr))
+		for k, a := range o.args {
+			put(off+8+k*8, addr(a))
+			if a.kind == argLoad {
+				mode |= 1 << k
+			}
+		}
+		if o.stores {
+			put(off+56, addr(o.store))
+		}
+		if o.mode&modeIf != 0 {
+			put(off+80, addr(o.expect))
+			if o.expect.kind == argLoad {
+				mode |= modeExpectLoad
+			}
+		}
+		put(off+64, mode)
+		if o.target.at != nil {
+			put(off+72, opAddr(*o.target.at))
+		}
+	}
+	for i := range p.chunks {
+		c := &p.chunks[i]
+		copy(out[offsets[i]:], body(c))
+		for k, a := range c.pointer {
+			put(int(offsets[i])+k*8, addr(a))
+		}
+	}
+	return out
+}
+
+// opAt turns an operation's address, as found in a failure record, into its index.
+func (p *Program) opAt(addr uint64) (int, bool) {
+	if addr < dataBase+recordSize {
+		return 0, false
+	}
+	i := int(addr-dataBase-recordSize) / opSize
+	return i, i < len(p.ops)
+}

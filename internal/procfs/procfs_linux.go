@@ -1,0 +1,274 @@
+package procfs
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Process is an open /proc/PID directory: it keeps naming the same process
+// when its number is used again.
+type Process struct {
+	dir int
+	buf []byte
+}
+
+// Open opens /proc/PID.
+func Open(pid int) (*Process, error) {
+	fd, err := unix.Open("/proc/"+strconv.Itoa(pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open /proc/%d: %w", pid, err)
+	}
+	return &Process{dir: fd, buf: make([]byte, 16<<10)}, nil
+}
+
+// Close closes the directory.
+func (p *Process) Close() error { return unix.Close(p.dir) }
+
+// read returns a small file's bytes, good until the next read.
+func (p *Process) read(name string) ([]byte, error) {
+	fd, err := unix.Openat(p.dir, name, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open /proc/PID/%s: %w", name, err)
+	}
+	defer unix.Close(fd)
+	n := 0
+	for n < len(p.buf) {
+		m, err := unix.Read(fd, p.buf[n:])
+		if err != nil {
+			return nil, fmt.Errorf("read /proc/PID/%s: %w", name, err)
+		}
+		if m == 0 {
+			return p.buf[:n], nil
+		}
+		n += m
+	}
+	return nil, fmt.Errorf("/proc/PID/%s is larger than %d bytes", name, len(p.buf))
+}
+
+// Status is what /proc/PID/status says, as far as it is needed.
+type Status struct {
+	PPid, UID, GID               int
+	NoNewPrivs, Seccomp, Filters int
+	Threads                      int
+	Umask                        string
+	SigIgn, SigBlk               string
+	CapInh, CapPrm, CapEff       string
+	CapBnd, CapAmb               string
+}
+
+// Status reads /proc/PID/status.
+func (p *Process) Status() (Status, error) {
+	b, err := p.read("status")
+	if err != nil {
+		return Status{}, err
+	}
+	s := Status{NoNewPrivs: -1, Seccomp: -1, Filters: -1}
+	number := map[string]*int{"PPid": &s.PPid, "Uid": &s.UID, "Gid": &s.GID, "NoNewPrivs": &s.NoNewPrivs,
+		"Seccomp": &s.Seccomp, "Seccomp_filters": &s.Filters, "Threads": &s.Threads}
+	text := map[string]*string{"Umask": &s.Umask, "SigIgn": &s.SigIgn, "SigBlk": &s.SigBlk,
+		"CapInh": &s.CapInh, "CapPrm": &s.CapPrm, "CapEff": &s.CapEff, "CapBnd": &s.CapBnd, "CapAmb": &s.CapAmb}
+	for line := range bytes.Lines(b) {
+		key, rest, ok := bytes.Cut(line, []byte(":"))
+		if !ok {
+			continue
+		}
+		fields := bytes.Fields(rest)
+		if len(fields) == 0 {
+			continue
+		}
+		if n := number[string(key)]; n != nil {
+			if *n, err = strconv.Atoi(string(fields[0])); err != nil {
+				return Status{}, fmt.Errorf("/proc/PID/status: %s is %q, expected a number", key, fields[0])
+			}
+		} else if t := text[string(key)]; t != nil {
+			*t = string(fields[0])
+		}
+	}
+	return s, nil
+}
+
+// Stat is what /proc/PID/stat says, as far as it is needed.
+type Stat struct {
+	State         byte
+	PPid          int
+	Session, TTY  int // in the reader's pid namespace
+	SessionLeader bool
+}
+
+// Stat reads /proc/PID/stat.
+func (p *Process) Stat() (Stat, error) {
+	b, err := p.read("stat")
+	if err != nil {
+		return Stat{}, err
+	}
+	// The second field is the command's name in parentheses and may hold any byte.
+	pid, _, _ := strings.Cut(string(b), " ")
+	i := bytes.LastIndexByte(b, ')')
+	f := strings.Fields(string(b[i+1:]))
+	if i < 0 || len(f) < 5 {
+		return Stat{}, errors.New("/proc/PID/stat: too few fields")
+	}
+	var s Stat
+	s.State = f[0][0]
+	s.PPid, _ = strconv.Atoi(f[1])
+	s.Session, _ = strconv.Atoi(f[3])
+	s.TTY, _ = strconv.Atoi(f[4])
+	s.SessionLeader = f[3] == pid
+	return s, nil
+}
+
+// NamespaceNames are the entries of /proc/PID/ns that are compared.
+var NamespaceNames = []string{"cgroup", "ipc", "mnt", "net", "pid", "user", "uts"}
+
+// Namespaces returns the inode number of each namespace, in NamespaceNames order.
+func (p *Process) Namespaces() ([]string, error) {
+	ids := make([]string, len(NamespaceNames))
+	for i, name := range NamespaceNames {
+		n, err := unix.Readlinkat(p.dir, "ns/"+name, p.buf)
+		if err != nil {
+			return nil, fmt.Errorf("readlink /proc/PID/ns/%s: %w", name, err)
+		}
+		_, id, _ := strings.Cut(string(p.buf[:n]), ":[")
+		ids[i] = strings.TrimSuffix(id, "]")
+	}
+	return ids, nil
+}
+
+// Limit is one row of /proc/PID/limits; -1 is unlimited.
+type Limit struct{ Soft, Hard int64 }
+
+// Limits returns the limits by the kernel's name, e.g. "Max open files".
+func (p *Process) Limits() (map[string]Limit, error) {
+	b, err := p.read("limits")
+	if err != nil {
+		return nil, err
+	}
+	limits := map[string]Limit{}
+	for i, line := range strings.Split(string(b), "\n") {
+		if i == 0 || len(line) < 66 {
+			continue
+		}
+		limits[strings.TrimSpace(line[:26])] = Limit{limit(line[26:46]), limit(line[47:66])}
+	}
+	return limits, nil
+}
+
+func limit(s string) int64 {
+	s = strings.TrimSpace(s)
+	if s == "unlimited" {
+		return -1
+	}
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		return -2
+	}
+	return n
+}
+
+// Descriptor is one open descriptor.
+type Descriptor struct {
+	FD      int
+	Kind    string
+	CloExec bool
+}
+
+// Descriptors lists the open descriptors in order.
+func (p *Process) Descriptors() ([]Descriptor, error) {
+	fd, err := unix.Openat(p.dir, "fd", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open /proc/PID/fd: %w", err)
+	}
+	d := os.NewFile(uintptr(fd), "fd")
+	defer d.Close()
+	names, err := d.Readdirnames(-1)
+	if err != nil {
+		return nil, fmt.Errorf("read /proc/PID/fd: %w", err)
+	}
+	list := make([]Descriptor, 0, len(names))
+	for _, name := range names {
+		n, err := strconv.Atoi(name)
+		if err != nil {
+			continue
+		}
+		m, err := unix.Readlinkat(fd, name, p.buf)
+		if err != nil {
+			return nil, fmt.Errorf("readlink /proc/PID/fd/%d: %w", n, err)
+		}
+		row := Descriptor{FD: n, Kind: kind(string(p.buf[:m]))}
+		info, err := p.read("fdinfo/" + name)
+		if err != nil {
+			return nil, err
+		}
+		_, flags, _ := strings.Cut(string(info), "flags:")
+		flags, _, _ = strings.Cut(strings.TrimSpace(flags), "\n")
+		v, err := strconv.ParseUint(flags, 8, 32)
+		if err != nil {
+			return nil, fmt.Errorf("/proc/PID/fdinfo/%d: flags are %q, expected octal", n, flags)
+		}
+		row.CloExec = v&unix.O_CLOEXEC != 0
+		list = append(list, row)
+	}
+	for i := range list {
+		for k := i; k > 0 && list[k-1].FD > list[k].FD; k-- {
+			list[k-1], list[k] = list[k], list[k-1]
+		}
+	}
+	return list, nil
+}
+
+func kind(link string) string {
+	switch {
+	case strings.HasPrefix(link, "pipe:"):
+		return "pipe"
+	case strings.HasPrefix(link, "socket:"):
+		return "socket"
+	case strings.HasPrefix(link, "/memfd:"):
+		return "memfd"
+	case strings.HasPrefix(link, "anon_inode:"):
+		return "anonymous"
+	case strings.HasPrefix(link, "/dev/"):
+		return "device"
+	case strings.HasPrefix(link, "/"):
+		return "file"
+	}
+	return "other"
+}
+
+// Cgroup returns the unified hierarchy's path of the process, or the whole
+// first line where there is none.
+func (p *Process) Cgroup() (string, error) {
+	b, err := p.read("cgroup")
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(b)) {
+		if path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
+			return path, nil
+		}
+	}
+	return "", nil
+}
+
+// Exe returns the device and inode of the program the process runs.
+func (p *Process) Exe() (unix.Stat_t, error) {
+	var st unix.Stat_t
+	err := unix.Fstatat(p.dir, "exe", &st, 0)
+	return st, err
+}
+
+// StatFS asks about the file system at path inside the process's root.
+func (p *Process) StatFS(path string) (unix.Statfs_t, error) {
+	var st unix.Statfs_t
+	fd, err := unix.Openat(p.dir, "root"+path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return st, fmt.Errorf("open %s in the boundary: %w", path, err)
+	}
+	defer unix.Close(fd)
+	return st, unix.Fstatfs(fd, &st)
+}
