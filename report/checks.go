@@ -386,16 +386,22 @@ func checkStreams(s *Sealed) (string, *CheckError) {
 			return "", mismatch(where+".name", "a captured stream of the plan, each once", st.Name)
 		}
 		delete(captures, st.Name)
-		for _, d := range []string{st.SHA256, st.KeptSHA} {
-			if !isDigest(d) {
-				return "", mismatch(where, "SHA-256 digests in lower-case hex", d)
-			}
+		if !isDigest(st.KeptSHA) {
+			return "", mismatch(where+".kept_sha256", "a SHA-256 in lower-case hex", st.KeptSHA)
 		}
 		if st.Bytes < 0 || st.Kept < 0 || st.Redacted < 0 {
 			return "", mismatch(where, "counts of 0 or more", fmt.Sprintf("%d, %d, %d", st.Bytes, st.Kept, st.Redacted))
 		}
 		if st.Redacted > 0 {
-			continue // what stands in place of a value has another length
+			// A short secret could be guessed from the digest of what held it.
+			// Lengths say nothing: what stands in place of a value has its own.
+			if st.SHA256 != "" {
+				return "", mismatch(where+".sha256", "", st.SHA256+", though a secret was taken out")
+			}
+			continue
+		}
+		if !isDigest(st.SHA256) {
+			return "", mismatch(where+".sha256", "a SHA-256 in lower-case hex", st.SHA256)
 		}
 		if st.Kept > st.Bytes || st.Kept > limit {
 			return "", mismatch(where+".kept", fmt.Sprintf("at most %d", min(st.Bytes, limit)), strconv.FormatInt(st.Kept, 10))

@@ -136,7 +136,9 @@ func TestVerifyFindsContradictions(t *testing.T) {
 		{"kept too much", "streams", "streams[1].kept", func(r *Report) { r.Streams[1].Kept = 5 }},
 		{"cut unsaid", "streams", "streams[1].truncated", func(r *Report) { r.Streams[1].Truncated = false }},
 		{"whole but different", "streams", "streams[0].kept_sha256", func(r *Report) { r.Streams[0].KeptSHA = hash("x") }},
-		{"stream digest", "streams", "streams[0]", func(r *Report) { r.Streams[0].SHA256 = "abc"; r.Streams[0].KeptSHA = "abc" }},
+		{"digest of a secret", "streams", "streams[0].sha256", func(r *Report) { r.Streams[0].Redacted = 1 }},
+		{"no digest", "streams", "streams[0].sha256", func(r *Report) { r.Streams[0].SHA256 = "" }},
+		{"stream digest", "streams", "streams[0].kept_sha256", func(r *Report) { r.Streams[0].SHA256 = "abc"; r.Streams[0].KeptSHA = "abc" }},
 		{"lease invented", "leases", "leases[0].variable", func(r *Report) { r.Leases[0].Variable = "PATH" }},
 		{"lease of something else", "leases", "leases[0].reference", func(r *Report) { r.Leases[0].Reference = "file:/etc/shadow" }},
 		{"denials from nowhere", "denied", "denied_completeness.level", func(r *Report) { r.Completeness.Level = LevelNone }},
@@ -195,7 +197,7 @@ func TestTruthfulVariantsVerify(t *testing.T) {
 		"memory":          func(r *Report) { r.Outcome = Outcome{BudgetExceeded, "memory"}; r.Budgets[1].Finding = Exceeded },
 		"denied":          func(r *Report) { r.Outcome.Status = Denied; r.Exit = &Exit{Signal: 31, Name: "SIGSYS"} },
 		"cap was touched": func(r *Report) { r.Budgets[2].Finding = Exceeded },
-		"redacted":        func(r *Report) { r.Streams[0].Redacted = 1; r.Streams[0].Kept = 20; r.Streams[0].KeptSHA = hash("r") },
+		"redacted":        func(r *Report) { r.Streams[0].Redacted = 1; r.Streams[0].Kept = 20; r.Streams[0].SHA256 = ""; r.Streams[0].KeptSHA = hash("r") },
 		"setup failed": func(r *Report) {
 			r.Outcome, r.Exit, r.Posture, r.Usage, r.Streams, r.Budgets = Outcome{SetupFailed, "mounts"}, nil, nil, nil, nil, nil
 			r.Transcript = []Phase{{Name: "namespaces", Status: PhaseDone}, {Name: "mounts", Status: PhaseFailed, Step: 12, Call: "mount", Errno: "EPERM"}, {Name: "exec", Status: PhaseNotReached}}

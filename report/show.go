@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"strconv"
@@ -261,7 +262,7 @@ func (v *view) streams() {
 		if s.Redacted > 0 {
 			note += fmt.Sprintf(", %d secrets taken out", s.Redacted)
 		}
-		rows = append(rows, []string{safe(s.Name), fmt.Sprintf("%d bytes", s.Bytes), note, "sha256 " + safe(s.SHA256)})
+		rows = append(rows, []string{safe(s.Name), fmt.Sprintf("%d bytes", s.Bytes), note, "sha256 " + safe(cmp.Or(s.SHA256, s.KeptSHA))})
 	}
 	v.table(rows)
 }
