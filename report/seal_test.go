@@ -197,7 +197,12 @@ func TestTruthfulVariantsVerify(t *testing.T) {
 		"memory":          func(r *Report) { r.Outcome = Outcome{BudgetExceeded, "memory"}; r.Budgets[1].Finding = Exceeded },
 		"denied":          func(r *Report) { r.Outcome.Status = Denied; r.Exit = &Exit{Signal: 31, Name: "SIGSYS"} },
 		"cap was touched": func(r *Report) { r.Budgets[2].Finding = Exceeded },
-		"redacted":        func(r *Report) { r.Streams[0].Redacted = 1; r.Streams[0].Kept = 20; r.Streams[0].SHA256 = ""; r.Streams[0].KeptSHA = hash("r") },
+		"redacted": func(r *Report) {
+			r.Streams[0].Redacted = 1
+			r.Streams[0].Kept = 20
+			r.Streams[0].SHA256 = ""
+			r.Streams[0].KeptSHA = hash("r")
+		},
 		"setup failed": func(r *Report) {
 			r.Outcome, r.Exit, r.Posture, r.Usage, r.Streams, r.Budgets = Outcome{SetupFailed, "mounts"}, nil, nil, nil, nil, nil
 			r.Transcript = []Phase{{Name: "namespaces", Status: PhaseDone}, {Name: "mounts", Status: PhaseFailed, Step: 12, Call: "mount", Errno: "EPERM"}, {Name: "exec", Status: PhaseNotReached}}
