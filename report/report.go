@@ -203,7 +203,7 @@ type Stream struct {
 	Name      string `json:"name"`
 	Bytes     int64  `json:"bytes"` // all that the workload wrote
 	Kept      int64  `json:"kept"`
-	SHA256    string `json:"sha256"`      // of all bytes
+	SHA256    string `json:"sha256"`      // of all bytes; empty when a secret was taken out of the kept ones
 	KeptSHA   string `json:"kept_sha256"` // of the kept bytes
 	Truncated bool   `json:"truncated"`
 	Redacted  int    `json:"redacted,omitempty"` // places where a lease's value was taken out of the kept bytes
