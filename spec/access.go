@@ -2,8 +2,6 @@ package spec
 
 import (
 	"strings"
-
-	"github.com/bvisor/bvisor/internal/strictyaml"
 )
 
 // ParseAccess reads r, w and x in any order, or "none".
@@ -18,12 +16,12 @@ func ParseAccess(s string) (Access, error) {
 	for i, c := range s {
 		switch {
 		case strings.ContainsRune("RWX", c) || strings.EqualFold(s, string(AccessNone)):
-			return "", &valueError{CodeWrongCase, "access " + strictyaml.Quote(s) + " is not in lower case",
-				"did you mean " + strictyaml.Quote(strings.ToLower(s)) + "?"}
+			return "", &valueError{CodeWrongCase, "access " + quote(s) + " is not in lower case",
+				"did you mean " + quote(strings.ToLower(s)) + "?"}
 		case !strings.ContainsRune("rwx", c):
-			return "", badValue(hint, "access %s has an unknown letter", strictyaml.Quote(s))
+			return "", badValue(hint, "access %s has an unknown letter", quote(s))
 		case strings.ContainsRune(s[:i], c):
-			return "", badValue(hint, "access %s names a right twice", strictyaml.Quote(s))
+			return "", badValue(hint, "access %s names a right twice", quote(s))
 		}
 	}
 	var a Access
@@ -37,7 +35,7 @@ func ParseAccess(s string) (Access, error) {
 
 func checkTempAccess(a Access) error {
 	if a != "rw" && a != "rwx" {
-		return badValue("use rw or rwx", "access %s is of no use for a private directory", strictyaml.Quote(string(a)))
+		return badValue("use rw or rwx", "access %s is of no use for a private directory", quote(string(a)))
 	}
 	return nil
 }

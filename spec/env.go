@@ -2,20 +2,18 @@ package spec
 
 import (
 	"strings"
-
-	"github.com/bvisor/bvisor/internal/strictyaml"
 )
 
 // ParseEnv reads "NAME=VALUE".
 func ParseEnv(s string) (EnvEntry, error) {
 	name, value, ok := strings.Cut(s, "=")
 	if !ok {
-		return EnvEntry{}, badValue("write NAME=VALUE", "%s is not a variable", strictyaml.Quote(s))
+		return EnvEntry{}, badValue("write NAME=VALUE", "%s is not a variable", quote(s))
 	}
 	if err := checkEnvName(name); err != nil {
 		return EnvEntry{}, err
 	}
-	if err := checkNoNUL("value of "+strictyaml.Quote(name), value); err != nil {
+	if err := checkNoNUL("value of "+quote(name), value); err != nil {
 		return EnvEntry{}, err
 	}
 	return EnvEntry{Name: name, Value: value}, nil
@@ -25,7 +23,7 @@ func ParseEnv(s string) (EnvEntry, error) {
 func ParseLease(s string) (EnvEntry, error) {
 	name, ref, ok := strings.Cut(s, "=")
 	if !ok {
-		return EnvEntry{}, badValue("write NAME=SCHEME:REST, as in TOKEN=env:TOKEN", "%s is not a lease", strictyaml.Quote(s))
+		return EnvEntry{}, badValue("write NAME=SCHEME:REST, as in TOKEN=env:TOKEN", "%s is not a lease", quote(s))
 	}
 	if err := checkEnvName(name); err != nil {
 		return EnvEntry{}, err
@@ -41,7 +39,7 @@ func checkEnvName(name string) error {
 	case name == "":
 		return badValue("", "variable name is empty")
 	case strings.IndexByte(name, '=') >= 0:
-		return badValue("", "variable name %s contains \"=\"", strictyaml.Quote(name))
+		return badValue("", "variable name %s contains \"=\"", quote(name))
 	}
 	return checkNoNUL("variable name", name)
 }
@@ -62,7 +60,7 @@ func checkLease(ref string) error {
 	scheme, rest, ok := strings.Cut(ref, ":")
 	if !ok || rest == "" || scheme == "" || scheme[0] < 'a' || scheme[0] > 'z' ||
 		strings.Trim(scheme, "abcdefghijklmnopqrstuvwxyz0123456789+.-") != "" {
-		return badValue(hint, "%s is not a reference to a secret", strictyaml.Quote(ref))
+		return badValue(hint, "%s is not a reference to a secret", quote(ref))
 	}
 	return checkNoNUL("reference", ref)
 }

@@ -3,6 +3,8 @@ package spec
 import (
 	"fmt"
 	"strings"
+
+	"github.com/bvisor/bvisor/internal/strictyaml"
 )
 
 // Error is everything that is wrong with one spec, in document order.
@@ -90,3 +92,6 @@ func badValue(hint, format string, args ...any) *valueError {
 func tooMuch(hint, format string, args ...any) *valueError {
 	return &valueError{CodeLimit, fmt.Sprintf(format, args...), hint}
 }
+
+// quote writes s as a string, shortened when long.
+func quote(s string) string { return strictyaml.Quote(s) }

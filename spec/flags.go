@@ -2,8 +2,6 @@ package spec
 
 import (
 	"strings"
-
-	"github.com/bvisor/bvisor/internal/strictyaml"
 )
 
 // ParseTemp reads "PATH" or "PATH:ACCESS".
@@ -31,7 +29,7 @@ func ParseExpose(s string) (Expose, error) {
 	rest, a, ok := cutLast(s)
 	source, dest, ok2 := cutLast(rest)
 	if !ok || !ok2 {
-		return Expose{}, badValue("write SOURCE:DEST:ACCESS, as in data:/data:r", "%s is not an expose", strictyaml.Quote(s))
+		return Expose{}, badValue("write SOURCE:DEST:ACCESS, as in data:/data:r", "%s is not an expose", quote(s))
 	}
 	access, err := ParseAccess(a)
 	if err == nil {

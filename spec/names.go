@@ -4,8 +4,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-
-	"github.com/bvisor/bvisor/internal/strictyaml"
 )
 
 // oneOf returns s as one of names, which are few and closed. others are named
@@ -19,12 +17,12 @@ func oneOf[T ~string](what, s string, names []T, others ...string) (T, error) {
 
 // unknownName says what was meant, or what there is to choose from.
 func unknownName[T ~string](what, s string, names []T, others ...string) *valueError {
-	e := &valueError{code: CodeUnknownName, message: "no " + what + " is named " + strictyaml.Quote(s)}
+	e := &valueError{code: CodeUnknownName, message: "no " + what + " is named " + quote(s)}
 	if near := nearest(s, names); near != "" {
 		if strings.EqualFold(near, s) {
 			e.code = CodeWrongCase
 		}
-		e.hint = "did you mean " + strictyaml.Quote(near) + "?"
+		e.hint = "did you mean " + quote(near) + "?"
 		return e
 	}
 	e.hint = expected(names, others...)

@@ -6,8 +6,6 @@ import (
 	"strings"
 
 	"golang.org/x/net/idna"
-
-	"github.com/bvisor/bvisor/internal/strictyaml"
 )
 
 const networkHint = `write "host:port", "*.domain:port", "address/bits:port" or "[v6 address]:port", with "/tcp" for plain TCP`
@@ -24,7 +22,7 @@ const networkHint = `write "host:port", "*.domain:port", "address/bits:port" or 
 // prefix.
 func ParseNetworkRule(s string) (string, error) {
 	bad := func(hint, why string) (string, error) {
-		return "", badValue(hint, "network rule %s: %s", strictyaml.Quote(s), why)
+		return "", badValue(hint, "network rule %s: %s", quote(s), why)
 	}
 	if strings.IndexByte(s, 0) >= 0 {
 		return "", &valueError{CodeNUL, "network rule contains a NUL", "remove it"}
@@ -35,7 +33,7 @@ func ParseNetworkRule(s string) (string, error) {
 		return bad(networkHint, "no port")
 	}
 	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 || strconv.Itoa(n) != port {
-		return bad(networkHint, "port "+strictyaml.Quote(port)+" is not a number from 1 to 65535")
+		return bad(networkHint, "port "+quote(port)+" is not a number from 1 to 65535")
 	}
 	switch {
 	case strings.Contains(host, "://"):
@@ -92,17 +90,17 @@ func canonicalAddress(s string, v6 bool) (canonical, hint, why string) {
 	case addr.Zone() != "":
 		return "", "remove it", "an address with a zone means another host on every machine"
 	case addr.Is4In6():
-		return "", "write " + strictyaml.Quote(addr.Unmap().String()), "an IPv4 address inside an IPv6 address"
+		return "", "write " + quote(addr.Unmap().String()), "an IPv4 address inside an IPv6 address"
 	case !isPrefix:
 		return addr.String(), "", ""
 	}
 	n, err := strconv.Atoi(bits)
 	if err != nil || strconv.Itoa(n) != bits || n < 0 || n > addr.BitLen() {
-		return "", "", "prefix length " + strictyaml.Quote(bits) + " is not a number from 0 to " + strconv.Itoa(addr.BitLen())
+		return "", "", "prefix length " + quote(bits) + " is not a number from 0 to " + strconv.Itoa(addr.BitLen())
 	}
 	prefix := netip.PrefixFrom(addr, n)
 	if m := prefix.Masked(); m != prefix {
-		return "", "write " + strictyaml.Quote(m.String()), "the address has bits beyond its prefix length"
+		return "", "write " + quote(m.String()), "the address has bits beyond its prefix length"
 	}
 	return prefix.String(), "", ""
 }

@@ -4,8 +4,6 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-
-	"github.com/bvisor/bvisor/internal/strictyaml"
 )
 
 // checkHostPath checks a path of the host as written: absolute, or relative to
@@ -19,9 +17,9 @@ func checkHostPath(p string) error {
 	case len(p) > MaxPath:
 		return tooMuch("", "path has %d bytes, expected at most %d", len(p), MaxPath)
 	case p[0] == '~':
-		return badValue("write the path out; for a file of that name write "+strictyaml.Quote("./"+p), `path %s: "~" is not expanded`, strictyaml.Quote(p))
+		return badValue("write the path out; for a file of that name write "+quote("./"+p), `path %s: "~" is not expanded`, quote(p))
 	case p[0] == '$':
-		return badValue("write the path out; for a file of that name write "+strictyaml.Quote("./"+p), "path %s: variables are not expanded", strictyaml.Quote(p))
+		return badValue("write the path out; for a file of that name write "+quote("./"+p), "path %s: variables are not expanded", quote(p))
 	}
 	return nil
 }
@@ -32,11 +30,11 @@ func checkInnerPath(p string) error {
 		return err
 	}
 	if p[0] != '/' {
-		return badValue(`start it with "/"`, "path %s is not absolute; it is a place in the boundary, not on the host", strictyaml.Quote(p))
+		return badValue(`start it with "/"`, "path %s is not absolute; it is a place in the boundary, not on the host", quote(p))
 	}
 	for step := range strings.SplitSeq(p, "/") {
 		if step == ".." {
-			return badValue("write "+strictyaml.Quote(path.Clean(p)), "path %s contains \"..\"", strictyaml.Quote(p))
+			return badValue("write "+quote(path.Clean(p)), "path %s contains \"..\"", quote(p))
 		}
 	}
 	return nil

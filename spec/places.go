@@ -10,11 +10,16 @@ import (
 type place struct {
 	field string // where the spec says it
 	path  string // clean
-	what  string // "granted", "carved out", "exposed", "a private directory"
+	what  string // granted, carvedOut, exposed or private
 	terms string // what must be equal for two to say the same
 }
 
-const carvedOut = "carved out"
+const (
+	granted   = "granted"
+	carvedOut = "carved out"
+	exposed   = "exposed"
+	private   = "a private directory"
+)
 
 // places refuses two statements over one path. Order never decides: a reader of
 // the spec must not have to know which line wins.
@@ -26,7 +31,9 @@ func (v *validator) places(s Spec) {
 		switch {
 		case !taken:
 			first[p.path] = p
-		case p.what == q.what && p.terms == q.terms && p.what != "exposed":
+		case p.what == q.what && p.terms == q.terms && p.what != exposed:
+		case p.what == exposed && q.what == exposed:
+			v.contradiction(p.field, quote(p.path)+" is exposed twice", q)
 		case p.what == q.what:
 			v.contradiction(p.field, fmt.Sprintf("%s is %s twice, with different terms", quote(p.path), p.what), q)
 		default:
@@ -55,7 +62,7 @@ func (v *validator) contradiction(field, message string, other place) {
 // a misspelt path.
 func (v *validator) insideGrant(s Spec, p place, first map[string]place) {
 	relative := !filepath.IsAbs(p.path)
-	if _, ok := above(p.path, first, func(q place) bool { return q.what == "granted" && q.terms[0] == recursive }); ok {
+	if _, ok := above(p.path, first, func(q place) bool { return q.what == granted && q.terms[0] == recursive }); ok {
 		return
 	}
 	for i, g := range s.Capabilities.Filesystem {
@@ -71,7 +78,7 @@ func (v *validator) insideGrant(s Spec, p place, first map[string]place) {
 		}
 	}
 	for _, q := range first {
-		if q.what == "granted" && filepath.IsAbs(q.path) == relative {
+		if q.what == granted && filepath.IsAbs(q.path) == relative {
 			return // not comparable before Rebase
 		}
 	}
@@ -122,7 +129,7 @@ func placesOf(s Spec) []place {
 			continue
 		}
 		for j, p := range g.Paths {
-			what, terms := "granted", fmt.Sprintf("%c %s %t", recursive, g.Access, g.Optional)
+			what, terms := granted, fmt.Sprintf("%c %s %t", recursive, g.Access, g.Optional)
 			if g.NonRecursive {
 				terms = fmt.Sprintf("N %s %t", g.Access, g.Optional)
 			}
@@ -133,10 +140,10 @@ func placesOf(s Spec) []place {
 		}
 	}
 	for i, t := range s.Controls.Temp {
-		all = append(all, place{at("controls.temp", i), filepath.Clean(t.Path), "a private directory", string(t.withDefaults().Access)})
+		all = append(all, place{at("controls.temp", i), filepath.Clean(t.Path), private, string(t.withDefaults().Access)})
 	}
 	for i, e := range s.Controls.Expose {
-		all = append(all, place{at("controls.expose", i), filepath.Clean(e.Dest), "exposed", ""})
+		all = append(all, place{at("controls.expose", i), filepath.Clean(e.Dest), exposed, ""})
 	}
 	return all
 }

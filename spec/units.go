@@ -7,8 +7,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/bvisor/bvisor/internal/strictyaml"
 )
 
 // MaxLimit is the largest number in a spec: the largest that every JSON reader
@@ -35,7 +33,7 @@ const (
 func ParseSize(s string) (int64, error) {
 	digits, unit := splitNumber(s)
 	if digits == "" {
-		return 0, badValue(`write a number of bytes, as in "64MiB" or "4096"`, "%s is not a size", strictyaml.Quote(s))
+		return 0, badValue(`write a number of bytes, as in "64MiB" or "4096"`, "%s is not a size", quote(s))
 	}
 	factor := int64(1)
 	if unit != "" {
@@ -50,11 +48,11 @@ func ParseSize(s string) (int64, error) {
 		return 0, badUnit(s, digits, unit)
 	}
 	if len(digits) > 1 && digits[0] == '0' {
-		return 0, badValue("remove them", "size %s has leading zeros", strictyaml.Quote(s))
+		return 0, badValue("remove them", "size %s has leading zeros", quote(s))
 	}
 	n, err := strconv.ParseInt(digits, 10, 64)
 	if err != nil || n > MaxLimit/factor {
-		return 0, tooMuch("", "size %s is above %d bytes", strictyaml.Quote(s), int64(MaxLimit))
+		return 0, tooMuch("", "size %s is above %d bytes", quote(s), int64(MaxLimit))
 	}
 	return n * factor, nil
 }
@@ -70,21 +68,21 @@ func splitNumber(s string) (digits, unit string) {
 func badUnit(s, digits, unit string) *valueError {
 	switch {
 	case strings.HasPrefix(unit, "."):
-		return badValue("use a smaller unit", "size %s is not a whole number", strictyaml.Quote(s))
+		return badValue("use a smaller unit", "size %s is not a whole number", quote(s))
 	case strings.EqualFold(unit, "k") || strings.EqualFold(unit, "kb"):
 		e := badValue(strconv.Quote(digits+"kB")+" is 1000 bytes each, "+strconv.Quote(digits+"KiB")+" is 1024",
-			"size %s has an unclear unit", strictyaml.Quote(s))
+			"size %s has an unclear unit", quote(s))
 		e.code = CodeWrongCase
 		return e
 	}
 	for _, u := range sizeUnits {
 		if strings.EqualFold(u.name, unit) {
-			e := badValue("write "+strconv.Quote(digits+u.name), "size %s has a unit in the wrong case", strictyaml.Quote(s))
+			e := badValue("write "+strconv.Quote(digits+u.name), "size %s has a unit in the wrong case", quote(s))
 			e.code = CodeWrongCase
 			return e
 		}
 	}
-	return badValue("units are B, kB, MB, GB, TB, KiB, MiB, GiB, TiB", "size %s has an unknown unit", strictyaml.Quote(s))
+	return badValue("units are B, kB, MB, GB, TB, KiB, MiB, GiB, TiB", "size %s has an unknown unit", quote(s))
 }
 
 var durationForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(durationPattern) })
@@ -94,13 +92,13 @@ func ParseDuration(s string) (time.Duration, error) {
 	const hint = `write it with a unit, as in "30s", "500ms" or "1h30m"`
 	if !durationForm().MatchString(s) {
 		if digits, unit := splitNumber(s); digits != "" && unit == "" {
-			return 0, badValue(hint, "duration %s has no unit", strictyaml.Quote(s))
+			return 0, badValue(hint, "duration %s has no unit", quote(s))
 		}
-		return 0, badValue(hint, "%s is not a duration", strictyaml.Quote(s))
+		return 0, badValue(hint, "%s is not a duration", quote(s))
 	}
 	d, err := time.ParseDuration(s)
 	if err != nil || d > MaxLimit {
-		return 0, tooMuch("", "duration %s is above %d nanoseconds (104 days)", strictyaml.Quote(s), int64(MaxLimit))
+		return 0, tooMuch("", "duration %s is above %d nanoseconds (104 days)", quote(s), int64(MaxLimit))
 	}
 	return d, nil
 }
@@ -130,7 +128,7 @@ func ParseLimit(d Dimension, s string) (int64, error) {
 func parseCount(s string) (int64, error) {
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil || strconv.FormatInt(n, 10) != s {
-		return 0, badValue("write it in decimal", "%s is not a count", strictyaml.Quote(s))
+		return 0, badValue("write it in decimal", "%s is not a count", quote(s))
 	}
 	return n, nil
 }

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/bvisor/bvisor/internal/strictyaml"
 )
@@ -132,7 +133,7 @@ func (v *validator) grants(s Spec) {
 
 func canonical(what, got, want string) error {
 	if got != want {
-		return badValue("write "+strictyaml.Quote(want), "%s %s is not in its canonical form", what, strictyaml.Quote(got))
+		return badValue("write "+quote(want), "%s %s is not in its canonical form", what, quote(got))
 	}
 	return nil
 }
@@ -149,12 +150,12 @@ func (v *validator) network(s Spec) {
 			continue
 		}
 		other := rule + "/tcp"
-		if base, ok := trimTCP(rule); ok {
+		if base, ok := strings.CutSuffix(rule, "/tcp"); ok {
 			other = base
 		}
 		if j, ok := seen[other]; ok {
 			v.check(at(field, i), &valueError{CodeContradiction,
-				fmt.Sprintf("%s is allowed with and without \"/tcp\"", strictyaml.Quote(rule)), "the other one is " + at(field, j) + "; keep one"})
+				fmt.Sprintf("%s is allowed with and without \"/tcp\"", quote(rule)), "the other one is " + at(field, j) + "; keep one"})
 		}
 		seen[rule] = i
 	}
@@ -175,7 +176,7 @@ func (v *validator) environment(s Spec) {
 			continue
 		}
 		if seen[e.Name] {
-			v.check(here, &valueError{CodeDuplicate, "variable " + strictyaml.Quote(e.Name) + " is set twice", "keep one"})
+			v.check(here, &valueError{CodeDuplicate, "variable " + quote(e.Name) + " is set twice", "keep one"})
 		}
 		seen[e.Name] = true
 		if e.Lease == "" {

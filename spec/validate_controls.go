@@ -1,11 +1,5 @@
 package spec
 
-import (
-	"strings"
-
-	"github.com/bvisor/bvisor/internal/strictyaml"
-)
-
 func (v *validator) capture(s Spec) {
 	seen := map[string]bool{}
 	for i, c := range s.Controls.Capture {
@@ -97,7 +91,3 @@ func (v *validator) kill(s Spec) {
 		v.check("controls.kill.grace", checkLimit(int64(k.Grace)))
 	}
 }
-
-func trimTCP(rule string) (string, bool) { return strings.CutSuffix(rule, "/tcp") }
-
-func quote(s string) string { return strictyaml.Quote(s) }
