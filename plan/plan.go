@@ -4,7 +4,11 @@
 // byte-equal results. See Make.
 package plan
 
-import "github.com/bvisor/bvisor/spec"
+import (
+	"slices"
+
+	"github.com/bvisor/bvisor/spec"
+)
 
 // Kind is a thing a boundary must hold.
 type Kind string
@@ -57,6 +61,21 @@ const (
 	PrivateProc      Kind = "private-proc"
 	NoSys            Kind = "no-sys"
 )
+
+// Kinds returns every requirement kind, in order of name.
+func Kinds() []Kind {
+	all := []Kind{Filesystem, FilesystemCarveOut, NetworkDenyAll, NetworkAllowList, SpawnNone, SpawnThreads, SpawnProcesses,
+		Environment, FDsNone, FDsOnly, Launch, CaptureStreams, StdinControl, TempRoot, ExposePath,
+		CommitArtifact, DiscardArtifact, ListOutputs, KillTree}
+	for _, b := range Baseline {
+		all = append(all, b.Kind)
+	}
+	for _, d := range spec.Dimensions {
+		all = append(all, BudgetKind(d))
+	}
+	slices.Sort(all)
+	return all
+}
 
 // BudgetKind is the requirement kind of a budget: "budget.wall" and so on.
 func BudgetKind(d spec.Dimension) Kind { return Kind("budget." + string(d)) }

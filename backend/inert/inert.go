@@ -64,24 +64,6 @@ func (*Backend) Launch(context.Context, backend.Launch) (report.Observation, err
 	return report.Observation{}, errors.New("inert: bug: asked to launch; this backend starts nothing and admits no plan")
 }
 
-// kinds are all requirement kinds in order of name, as a profile lists them.
-func kinds() []plan.Kind {
-	all := []plan.Kind{
-		plan.Filesystem, plan.FilesystemCarveOut, plan.NetworkDenyAll, plan.NetworkAllowList,
-		plan.SpawnNone, plan.SpawnThreads, plan.SpawnProcesses, plan.Environment, plan.FDsNone,
-		plan.FDsOnly, plan.Launch, plan.CaptureStreams, plan.StdinControl, plan.TempRoot,
-		plan.ExposePath, plan.CommitArtifact, plan.DiscardArtifact, plan.ListOutputs, plan.KillTree,
-	}
-	for _, b := range plan.Baseline {
-		all = append(all, b.Kind)
-	}
-	for _, d := range spec.Dimensions {
-		all = append(all, plan.BudgetKind(d))
-	}
-	slices.Sort(all)
-	return all
-}
-
 func profile(offer func(plan.Kind) plan.Offer) plan.Profile {
 	p := plan.Profile{
 		Version: plan.ProfileVersion,
@@ -89,7 +71,7 @@ func profile(offer func(plan.Kind) plan.Offer) plan.Profile {
 		Host:    plan.Host{OS: runtime.GOOS, Arch: runtime.GOARCH, UID: os.Getuid()},
 		Facts:   []plan.Fact{{Name: "mechanisms", Value: "none", Learned: "by construction"}},
 	}
-	for _, kind := range kinds() {
+	for _, kind := range plan.Kinds() {
 		p.Offers = append(p.Offers, offer(kind))
 	}
 	return p

@@ -59,12 +59,13 @@ func probe(ctx context.Context) (plan.Profile, error) {
 		h.add(t.factValue())
 	}
 	slices.SortFunc(h.facts, func(a, b plan.Fact) int { return strings.Compare(a.Name, b.Name) })
-	return plan.Profile{
+	p := plan.Profile{
 		Version: plan.ProfileVersion,
 		Backend: "linux",
 		Host:    plan.Host{OS: "linux", Arch: runtime.GOARCH, Kernel: unix.ByteSliceToString(uts.Release[:]), UID: h.uid},
 		Facts:   h.facts, Offers: h.offers(), Evidence: evidence,
-	}, nil
+	}
+	return p.Seal()
 }
 
 func (t trial) factValue() plan.Fact {

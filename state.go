@@ -1,0 +1,145 @@
+package bvisor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/bvisor/bvisor/backend"
+	"github.com/bvisor/bvisor/internal/canonical"
+	"github.com/bvisor/bvisor/internal/durable"
+	"github.com/bvisor/bvisor/ledger"
+	"github.com/bvisor/bvisor/plan"
+	"github.com/bvisor/bvisor/report"
+	"github.com/bvisor/bvisor/secret"
+	"github.com/bvisor/bvisor/spec"
+)
+
+// State is an open state directory: the key, the entries, and what is known
+// of this host until it boots again.
+type State struct {
+	Dir string
+	Log *ledger.Dir
+	Key *report.Key
+}
+
+// DefaultStateDir is BVISOR_STATE_DIR, or bvisor below XDG_STATE_HOME, or
+// .local/state/bvisor below the home directory (XDG Base Directory
+// Specification 0.8).
+func DefaultStateDir() (string, error) {
+	if dir := os.Getenv("BVISOR_STATE_DIR"); dir != "" {
+		return filepath.Abs(dir)
+	}
+	if dir := os.Getenv("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "bvisor"), nil
+	}
+	home, err := os.UserHomeDir()
+	if err != nil {
+		return "", errors.New("no state directory: neither BVISOR_STATE_DIR nor XDG_STATE_HOME nor a home directory is set; set one of them")
+	}
+	return filepath.Join(home, ".local", "state", "bvisor"), nil
+}
+
+// OpenState opens a state directory, making it and its key on first use, and
+// proves that it can take entries. The caller closes the Log.
+func OpenState(dir string) (*State, error) {
+	if err := durable.MkdirAll(dir); err != nil {
+		return nil, &Fault{"state directory", err}
+	}
+	key, err := report.LoadOrCreateKey(filepath.Join(dir, "keys"))
+	if err != nil {
+		return nil, &Fault{"signing key", err}
+	}
+	log, err := ledger.OpenDir(filepath.Join(dir, "ledger"))
+	if err == nil {
+		err = log.Preflight()
+	}
+	if err != nil {
+		return nil, &Fault{"state directory", err}
+	}
+	return &State{Dir: dir, Log: log, Key: key}, nil
+}
+
+// Supervisor returns a supervisor that keeps its records here. No grant may
+// reach the directory: it holds the key.
+func (s *State) Supervisor(b backend.Backend) *Supervisor {
+	return &Supervisor{Backend: b, Log: s.Log, Key: s.Key, Secrets: secret.NewRegistry(),
+		Protected: []backend.Protected{{Path: s.Dir, What: "the state directory", Read: true}}}
+}
+
+// probed is a profile with what it is true for.
+type probed struct {
+	Version string       `json:"version"`
+	Boot    string       `json:"boot"`
+	Profile plan.Profile `json:"profile"`
+}
+
+func (s *State) profileName(b backend.Backend) string {
+	return fmt.Sprintf("profile-%s-%d.json", b.Name(), os.Geteuid())
+}
+
+// Recall hands the backend the profile that was taken since this host booted,
+// by this version, so that a run need not probe anew; if there is none, it
+// probes and keeps the result. A stale profile cannot weaken a run: each step
+// of a launch must succeed, and the posture is read back before the workload
+// runs. Forget drops it.
+func (s *State) Recall(ctx context.Context, b backend.Backend) error {
+	assumer, ok := b.(interface{ Assume(plan.Profile) })
+	if !ok || bootID() == "" {
+		return nil
+	}
+	name := s.profileName(b)
+	if data, err := os.ReadFile(filepath.Join(s.Dir, name)); err == nil {
+		var known probed
+		if canonical.Unmarshal(data, &known) == nil && known.Boot == bootID() && known.Version == Version {
+			if p, err := known.Profile.Seal(); err == nil {
+				assumer.Assume(p)
+				return nil
+			}
+		}
+	}
+	p, err := b.Probe(ctx)
+	if err != nil {
+		return &Fault{"probe", err}
+	}
+	data, err := canonical.Marshal(probed{Version, bootID(), p})
+	if err != nil {
+		return &Fault{"probe", err}
+	}
+	d, err := durable.OpenDir(s.Dir)
+	if err != nil {
+		return &Fault{"state directory", err}
+	}
+	defer d.Close()
+	if err := d.WriteFile(name, data, 0o600); err != nil {
+		return &Fault{"state directory", err}
+	}
+	return nil
+}
+
+// Forget drops the kept profile of a backend.
+func (s *State) Forget(b backend.Backend) error {
+	err := os.Remove(filepath.Join(s.Dir, s.profileName(b)))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// RunConfined runs one spec and returns its sealed report, with key and
+// records in the default state directory. It is the short form of OpenState
+// and Supervisor.Run; captured output is in Result.Output.
+func RunConfined(ctx context.Context, sp spec.Spec, b backend.Backend) (*Result, error) {
+	dir, err := DefaultStateDir()
+	if err != nil {
+		return nil, &Fault{"state directory", err}
+	}
+	state, err := OpenState(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer state.Log.Close()
+	return state.Supervisor(b).Run(ctx, Request{Spec: sp})
+}
