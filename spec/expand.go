@@ -28,7 +28,11 @@ func Expand(s Spec) Spec {
 	s.Accept = sortedSet(s.Accept)
 	s.Capabilities = expandCapabilities(s)
 	s.Controls = expandControls(s.Controls)
-	budgets := map[Dimension]Budget{Storage: {Limit: DefaultStorage, Origin: FromDefault}}
+	budgets := map[Dimension]Budget{}
+	if !slices.Contains(s.Accept, "visible-host-paths") {
+		// With the host's own paths there is no private memory to bound.
+		budgets[Storage] = Budget{Limit: DefaultStorage, Origin: FromDefault}
+	}
 	maps.Copy(budgets, s.Budgets)
 	for d, b := range budgets {
 		b = b.withDefaults()

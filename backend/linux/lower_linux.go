@@ -70,6 +70,7 @@ func lower(p plan.Plan, res *resolution, env []secret.Value, s slots) (*launcher
 
 	l.Begin(launcher.RoleLauncher, "namespaces")
 	l.closeUndeclared() // first: nothing that leaked in may be used below (CVE-2024-21626)
+	l.Call("prctl", unix.SYS_PRCTL, launcher.Flag(unix.PR_SET_NAME, "PR_SET_NAME"), l.Str("bvisor"))
 	l.resetSignals()
 	l.namespaces()
 	l.Begin(launcher.RoleLauncher, "identity")
@@ -204,6 +205,11 @@ func (l *lowering) namespaces() {
 		return
 	}
 	l.Call("unshare", unix.SYS_UNSHARE, launcher.Flag(flags, text))
+	if l.has(plan.MountNamespace) && !l.has(plan.UserNamespace) {
+		// A new user namespace cuts propagation to the host by itself
+		// (mount_namespaces(7)); without one the mounts below would show there.
+		l.Call("mount", unix.SYS_MOUNT, l.Str("none"), l.Str("/"), launcher.Int(0), launcher.Flag(unix.MS_REC|unix.MS_PRIVATE, "MS_REC|MS_PRIVATE"), launcher.Int(0))
+	}
 	l.done("namespaces")
 }
 

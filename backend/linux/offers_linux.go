@@ -159,12 +159,12 @@ func (h *host) offers() []plan.Offer {
 	offer(plan.NoNewPrivileges, "prctl(PR_SET_NO_NEW_PRIVS)", "", []string{"launcher", "no-new-privileges"}, way(nil, mechanism("no-new-privileges")))
 	filter := mechanism("seccomp")
 	filterFacts := []string{"launcher", "seccomp.filter", "seccomp.effect"}
-	offer(plan.CallFilter, "seccomp filter", "use a kernel with CONFIG_SECCOMP_FILTER", filterFacts, way(nil, filter))
+	offer(plan.CallFilter, "seccomp filter", "use a kernel with CONFIG_SECCOMP_FILTER", filterFacts, way(kinds(plan.NoNewPrivileges), filter)) // seccomp(2)
 	abi := h.abi()
 	domain := mechanism("landlock", param("abi", abi))
 	domainFacts := []string{"launcher", "landlock.restrict", "landlock.effect"}
 	const domainRemedy = "use a kernel with CONFIG_SECURITY_LANDLOCK and landlock in its lsm= list (Linux 5.13 or newer)"
-	offer(plan.LandlockDomain, "Landlock", domainRemedy, domainFacts, way(nil, domain))
+	offer(plan.LandlockDomain, "Landlock", domainRemedy, domainFacts, way(kinds(plan.NoNewPrivileges), domain)) // landlock_restrict_self(2)
 	scopes := []plan.Way{way(kinds(plan.PIDNamespace, plan.NetworkNamespace), mechanism("pid-namespace"), mechanism("network-namespace"))}
 	if abi >= 6 {
 		scopes = append([]plan.Way{way(kinds(plan.LandlockDomain), domain)}, scopes...)
