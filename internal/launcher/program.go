@@ -361,9 +361,9 @@ func (p *Program) encode(secrets bool) []byte {
 
 // opAt turns an operation's address, as found in a failure record, into its index.
 func (p *Program) opAt(addr uint64) (int, bool) {
-	if addr < dataBase+recordSize {
+	off := addr - dataBase - recordSize // wraps to something large below the first
+	if off >= uint64(len(p.ops))*opSize || off%opSize != 0 {
 		return 0, false
 	}
-	i := int(addr-dataBase-recordSize) / opSize
-	return i, i < len(p.ops)
+	return int(off / opSize), true
 }
