@@ -1,0 +1,114 @@
+package victim
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Word is the argument that makes a test binary a victim.
+const Word = "victim"
+
+// Act attempts one thing. What it returns becomes the exit status.
+type Act func(args []string) error
+
+// Exit statuses that are no error numbers.
+const (
+	ExitUsage   = 200 // no such act, or too few arguments: the test is wrong
+	ExitOther   = 201 // an error that is no error number, or a broken act
+	ExitSilence = 202 // the act's own answer "nothing happened", see ErrNothing
+)
+
+// ErrNothing says that the attempt met no error and had no effect either.
+var ErrNothing = errors.New("no error, and no effect")
+
+var acts = map[string]Act{}
+
+// Register adds acts. A name belongs to one act only.
+func Register(more map[string]Act) struct{} {
+	for name, act := range more {
+		if acts[name] != nil {
+			panic("bug: two acts are called " + name)
+		}
+		acts[name] = act
+	}
+	return struct{}{}
+}
+
+// Names lists all acts, sorted.
+func Names() []string {
+	var names []string
+	for name := range acts {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Main carries out one act and returns the exit status. The one line on
+// standard error tells an act's failure from a crash that happens to have the
+// same status: a Go program that panics exits with 2, which is ENOENT.
+func Main(args []string) (status int) {
+	if len(args) == 0 || acts[args[0]] == nil {
+		fmt.Fprintf(os.Stderr, "victim: no act %q, expected one of %s\n", args, strings.Join(Names(), " "))
+		return ExitUsage
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			fmt.Fprintf(os.Stderr, "victim: %s: broken: %v\n", args[0], p)
+			status = ExitOther
+		}
+	}()
+	err := acts[args[0]](args[1:])
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintf(os.Stderr, "%s%v\n", Prefix(args[0]), err)
+	var n unix.Errno
+	switch {
+	case errors.As(err, &n):
+		return int(n)
+	case errors.Is(err, ErrNothing):
+		return ExitSilence
+	case errors.Is(err, errUsage):
+		return ExitUsage
+	}
+	return ExitOther
+}
+
+// Prefix begins the line that a failed act leaves on standard error.
+func Prefix(act string) string { return "victim: " + act + ": failed: " }
+
+var errUsage = errors.New("wrong number of arguments")
+
+// Expect says whether there are n arguments.
+func Expect(args []string, n int) error {
+	if len(args) != n {
+		return fmt.Errorf("%w: got %d, expected %d", errUsage, len(args), n)
+	}
+	return nil
+}
+
+// One and Two make acts of functions with that many arguments.
+func One(f func(a string) error) Act {
+	return func(args []string) error {
+		if err := Expect(args, 1); err != nil {
+			return err
+		}
+		return f(args[0])
+	}
+}
+
+// Two is One for two arguments.
+func Two(f func(a, b string) error) Act {
+	return func(args []string) error {
+		if err := Expect(args, 2); err != nil {
+			return err
+		}
+		return f(args[0], args[1])
+	}
+}
