@@ -141,7 +141,7 @@ func (l *lowering) done(phase string) {
 }
 
 // message sends the record as it is, under a kind.
-func (l *lowering) message(kind int) *launcher.Op {
+func (l *lowering) message(kind int) launcher.Op {
 	k := l.Words(strconv.Itoa(kind), launcher.Int(kind))
 	iov := l.Words(fmt.Sprintf("{%d, record}", kind), k, launcher.Int(8), launcher.Record(0, "record"), launcher.Int(launcher.RecordWords*8))
 	return l.Call("writev", unix.SYS_WRITEV, launcher.Flag(l.slots.status, "status"), iov, launcher.Int(2))
@@ -240,7 +240,7 @@ func (l *lowering) identity() {
 	l.done("identity")
 }
 
-func (l *lowering) openat(name string, flags int, text string) *launcher.Op {
+func (l *lowering) openat(name string, flags int, text string) launcher.Op {
 	return l.Call("openat", unix.SYS_OPENAT, launcher.Flag(unix.AT_FDCWD, "AT_FDCWD"), l.Str(name), launcher.Flag(flags, text), launcher.Int(0))
 }
 
@@ -250,9 +250,8 @@ func (l *lowering) identify(fd launcher.Arg, st *unix.Stat_t) {
 	l.Call("statx", unix.SYS_STATX, fd, l.Str(""), launcher.Flag(unix.AT_EMPTY_PATH, "AT_EMPTY_PATH"),
 		launcher.Flag(unix.STATX_INO|unix.STATX_TYPE, "STATX_INO|STATX_TYPE"), l.statx)
 	dev := uint64(st.Dev)
-	l.Check(launcher.At(l.statx, 0x20, "stat.ino"), ^uint64(0), st.Ino, fmt.Sprint(st.Ino))
-	l.Check(launcher.At(l.statx, 0x88, "stat.dev"), ^uint64(0), uint64(unix.Major(dev))|uint64(unix.Minor(dev))<<32,
-		fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev)))
+	l.Check(launcher.At(l.statx, 0x20, "stat.ino"), ^uint64(0), st.Ino, "")
+	l.Check(launcher.At(l.statx, 0x88, "stat.dev"), ^uint64(0), uint64(unix.Major(dev))|uint64(unix.Minor(dev))<<32, "")
 }
 
 // forkInit makes process 1 of the new pid namespace; its descriptor lands in

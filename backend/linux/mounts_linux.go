@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -88,9 +89,21 @@ func (l *lowering) rule(fd launcher.Arg, r landlock.Rights) {
 	if !l.has(plan.LandlockDomain) || r == 0 {
 		return
 	}
-	attr := l.Bytes(landlock.Rule(r), fmt.Sprintf("{%#x, %s}", uint64(r), fd.Text()))
+	attr := l.Bytes(landlock.Rule(r), rightsText(r))
 	l.Copy(fd).To(launcher.At(attr, landlock.RuleParentOffset, "rule.parent"))
 	l.Call("landlock_add_rule", unix.SYS_LANDLOCK_ADD_RULE, l.ruleset, launcher.Flag(1, "LANDLOCK_RULE_PATH_BENEATH"), attr, launcher.Int(0))
+}
+
+// rightsText is worked out only for rights that differ: there are few.
+var rightsTexts sync.Map
+
+func rightsText(r landlock.Rights) string {
+	if s, ok := rightsTexts.Load(r); ok {
+		return s.(string)
+	}
+	s := fmt.Sprintf("{%#x, parent}", uint64(r))
+	rightsTexts.Store(r, s)
+	return s
 }
 
 // mountList is everything that is mounted, parents before what lies in them.

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 )
 
@@ -21,8 +22,12 @@ const (
 
 // Program is a list of system calls with the data they point to. It is a
 // value: made before the launch, printable, and hashed.
+//
+// It is made for every launch, so it is kept small: a page that is touched for
+// the first time costs more than the calls that fill it.
 type Program struct {
-	ops    []*Op
+	ops    []op
+	args   []Arg // of all operations, one after the other
 	chunks []chunk
 	role   Role
 	phase  string
@@ -36,12 +41,13 @@ type chunk struct {
 	pointer []Arg  // instead of data: addresses and numbers, 8 bytes each
 }
 
-// Arg is one argument of a call.
+// Arg is one argument of a call. Without a text of its own it is printed from
+// what it is, and only when somebody asks.
 type Arg struct {
-	kind  argKind
 	value uint64 // number, or offset into the chunk
-	chunk int
 	show  string
+	chunk int32
+	kind  argKind
 }
 
 type argKind uint8
@@ -51,26 +57,43 @@ const (
 	argAddr                  // the address of a chunk, plus value
 	argLoad                  // what stands in a chunk, plus value, when the call is made
 	argRecord                // an address in the record: value is the byte offset
+	argHex                   // a number that is printed in hex
+	argString                // the address of a chunk that is text
 )
 
-// Text is how the argument is printed.
-func (a Arg) Text() string { return a.show }
+// Name is the text that the argument was given.
+func (a Arg) Name() string { return a.show }
 
 // Label is a place in the program that can be jumped to.
 type Label struct{ at *int }
 
-// Op is one call. Its methods add what happens with the result.
+// op is one call.
+type op struct {
+	name          string
+	role          Role
+	phase         string
+	nr            int32
+	args          int32 // where they begin in Program.args
+	count         uint8
+	mode          uint16
+	store, expect int32 // in Program.args; -1 is none
+	target        Label
+}
+
+// Op is a call that was just appended. Its methods add what happens with the
+// result.
 type Op struct {
-	Role   Role
-	Phase  string
-	Name   string
-	nr     int64
-	args   []Arg
-	store  Arg
-	stores bool
-	mode   uint64
-	target Label
-	expect Arg
+	p *Program
+	i int
+}
+
+// Step is a call of a finished program.
+type Step struct {
+	Role  Role
+	Phase string
+	Name  string
+	p     *Program
+	o     *op
 }
 
 // Numbers of what the machine does itself.
@@ -91,7 +114,7 @@ const (
 func (p *Program) Begin(r Role, phase string) { p.role, p.phase = r, phase }
 
 // Int is a plain number.
-func Int(v int) Arg { return Arg{value: uint64(v), show: fmt.Sprint(v)} }
+func Int(v int) Arg { return Arg{value: uint64(v)} }
 
 // Flag is a number that is printed as text.
 func Flag[T ~int | ~uint32 | ~uint64 | ~uintptr](v T, show string) Arg {
@@ -100,7 +123,10 @@ func Flag[T ~int | ~uint32 | ~uint64 | ~uintptr](v T, show string) Arg {
 
 // Str is the address of a NUL-terminated string.
 func (p *Program) Str(s string) Arg {
-	a := p.Bytes(append([]byte(s), 0), fmt.Sprintf("%q", s))
+	data := make([]byte, len(s)+1)
+	copy(data, s)
+	a := p.Bytes(data, "")
+	a.kind = argString
 	return a
 }
 
@@ -108,25 +134,25 @@ func (p *Program) Str(s string) Arg {
 // into the digest: reference stands for it there.
 func (p *Program) Secret(s, reference string) Arg {
 	p.chunks = append(p.chunks, chunk{data: append([]byte(s), 0), secret: reference})
-	return Arg{kind: argAddr, chunk: len(p.chunks) - 1, show: "<" + reference + ">"}
+	return Arg{kind: argAddr, chunk: int32(len(p.chunks) - 1), show: "<" + reference + ">"}
 }
 
 // Bytes is the address of data, printed as show.
 func (p *Program) Bytes(data []byte, show string) Arg {
 	p.chunks = append(p.chunks, chunk{data: data})
-	return Arg{kind: argAddr, chunk: len(p.chunks) - 1, show: show}
+	return Arg{kind: argAddr, chunk: int32(len(p.chunks) - 1), show: show}
 }
 
 // Words is the address of 64-bit numbers and addresses, in native order.
 func (p *Program) Words(show string, words ...Arg) Arg {
 	p.chunks = append(p.chunks, chunk{pointer: words})
-	return Arg{kind: argAddr, chunk: len(p.chunks) - 1, show: show}
+	return Arg{kind: argAddr, chunk: int32(len(p.chunks) - 1), show: show}
 }
 
 // Var is a named 64-bit slot: its value is loaded when the call is made.
 func (p *Program) Var(name string) Arg {
 	p.chunks = append(p.chunks, chunk{data: make([]byte, 8)})
-	return Arg{kind: argLoad, chunk: len(p.chunks) - 1, show: name}
+	return Arg{kind: argLoad, chunk: int32(len(p.chunks) - 1), show: name}
 }
 
 // Load turns an address into the value that stands there, 64 bits wide, when
@@ -158,30 +184,40 @@ func Record(offset int, show string) Arg {
 }
 
 // Call appends a system call.
-func (p *Program) Call(name string, nr uintptr, args ...Arg) *Op {
-	return p.add(name, int64(nr), args)
+func (p *Program) Call(name string, nr uintptr, args ...Arg) Op {
+	return p.add(name, int64(nr), args...)
 }
 
 // Check appends a comparison: the 64 bits at addr, masked, must equal want, or
 // the step fails with ESTALE.
-func (p *Program) Check(addr Arg, mask, want uint64, show string) *Op {
-	return p.add("check", checkNumber, []Arg{addr, {value: mask, show: fmt.Sprintf("%#x", mask)}, {value: want, show: show}})
+func (p *Program) Check(addr Arg, mask, want uint64, show string) Op {
+	return p.add("check", checkNumber, addr, Arg{kind: argHex, value: mask}, Arg{kind: argHex, value: want, show: show})
 }
 
 // Copy appends a load of a variable, to be stored where To says.
-func (p *Program) Copy(v Arg) *Op {
+func (p *Program) Copy(v Arg) Op {
 	addr := Addr(v)
 	addr.show = v.show
-	return p.add("copy", copyNumber, []Arg{addr})
+	return p.add("copy", copyNumber, addr)
 }
 
-func (p *Program) add(name string, nr int64, args []Arg) *Op {
+func (p *Program) add(name string, nr int64, args ...Arg) Op {
+	if p.ops == nil {
+		p.ops, p.args = make([]op, 0, 512), make([]Arg, 0, 2560)
+		p.chunks = append(make([]chunk, 0, 320), p.chunks...)
+	}
 	if len(args) > 6 {
 		panic("bug: a system call has at most six arguments")
 	}
-	o := &Op{Role: p.role, Phase: p.phase, Name: name, nr: nr, args: args}
-	p.ops = append(p.ops, o)
-	return o
+	p.ops = append(p.ops, op{name: name, role: p.role, phase: p.phase, nr: int32(nr), args: int32(len(p.args)), count: uint8(len(args)), store: -1, expect: -1})
+	p.args = append(p.args, args...)
+	return Op{p, len(p.ops) - 1}
+}
+
+// keep puts an argument that is not one of the call's own beside them.
+func (o Op) keep(a Arg) int32 {
+	o.p.args = append(o.p.args, a)
+	return int32(len(o.p.args) - 1)
 }
 
 // NewLabel returns a place that Mark fixes.
@@ -198,45 +234,71 @@ func (p *Program) Mark(l Label) { *l.at = len(p.ops) }
 func (p *Program) OnFailure(l Label) { p.fail = l }
 
 // To stores the result in a variable or, with an address, where it points.
-func (o *Op) To(v Arg) *Op { o.store, o.stores = v, true; return o }
+func (o Op) To(v Arg) Op { o.p.ops[o.i].store = o.keep(v); return o }
 
 // Ignore goes on after an error.
-func (o *Op) Ignore() *Op { o.mode |= modeIgnore; return o }
+func (o Op) Ignore() Op { o.p.ops[o.i].mode |= modeIgnore; return o }
 
 // OnError goes to l after an error.
-func (o *Op) OnError(l Label) *Op { o.mode |= modeErrJump; o.target = l; return o }
+func (o Op) OnError(l Label) Op { return o.jump(modeErrJump, l) }
 
 // If goes to l when the result equals want.
-func (o *Op) If(want Arg, l Label) *Op { o.mode |= modeIf; o.expect, o.target = want, l; return o }
+func (o Op) If(want Arg, l Label) Op {
+	o.p.ops[o.i].expect = o.keep(want)
+	return o.jump(modeIf, l)
+}
 
 // Jump goes to l after success.
-func (o *Op) Jump(l Label) *Op { o.mode |= modeJump; o.target = l; return o }
+func (o Op) Jump(l Label) Op { return o.jump(modeJump, l) }
+
+func (o Op) jump(mode uint16, l Label) Op {
+	o.p.ops[o.i].mode |= mode
+	o.p.ops[o.i].target = l
+	return o
+}
 
 // Len is the number of operations.
 func (p *Program) Len() int { return len(p.ops) }
 
 // Op returns operation i.
-func (p *Program) Op(i int) *Op { return p.ops[i] }
+func (p *Program) Op(i int) Step {
+	o := &p.ops[i]
+	return Step{o.role, o.phase, o.name, p, o}
+}
+
+// text is how an argument is printed.
+func (p *Program) text(a Arg) string {
+	switch {
+	case a.show != "":
+		return a.show
+	case a.kind == argString:
+		data := p.chunks[a.chunk].data
+		return strconv.Quote(string(data[:len(data)-1]))
+	case a.kind == argHex:
+		return "0x" + strconv.FormatUint(a.value, 16)
+	}
+	return strconv.FormatInt(int64(a.value), 10)
+}
 
 // String prints the operation like strace does.
-func (o *Op) String() string {
+func (s Step) String() string {
+	p, o := s.p, s.o
 	var b strings.Builder
-	if o.stores {
-		fmt.Fprintf(&b, "%s = ", o.store.show)
+	if o.store >= 0 {
+		b.WriteString(p.text(p.args[o.store]) + " = ")
 	}
-	b.WriteString(o.Name)
-	b.WriteByte('(')
-	for i, a := range o.args {
+	b.WriteString(o.name + "(")
+	for i, a := range p.args[o.args : o.args+int32(o.count)] {
 		if i > 0 {
 			b.WriteString(", ")
 		}
-		b.WriteString(a.show)
+		b.WriteString(p.text(a))
 	}
 	b.WriteByte(')')
 	return b.String()
 }
 
-func (o *Op) flow() string {
+func (p *Program) flow(o *op) string {
 	var s []string
 	if o.mode&modeIgnore != 0 {
 		s = append(s, "errors ignored")
@@ -245,7 +307,7 @@ func (o *Op) flow() string {
 		s = append(s, fmt.Sprintf("error: go to %d", *o.target.at))
 	}
 	if o.mode&modeIf != 0 {
-		s = append(s, fmt.Sprintf("%s: go to %d", o.expect.show, *o.target.at))
+		s = append(s, fmt.Sprintf("%s: go to %d", p.text(p.args[o.expect]), *o.target.at))
 	}
 	if o.mode&modeJump != 0 {
 		s = append(s, fmt.Sprintf("go to %d", *o.target.at))
@@ -257,18 +319,19 @@ func (o *Op) flow() string {
 func (p *Program) Print(w io.Writer) error {
 	var role Role
 	var phase string
-	for i, o := range p.ops {
-		if o.Role != role || o.Phase != phase {
-			role, phase = o.Role, o.Phase
+	for i := range p.ops {
+		o := &p.ops[i]
+		if o.role != role || o.phase != phase {
+			role, phase = o.role, o.phase
 			if _, err := fmt.Fprintf(w, "%s: %s\n", role, phase); err != nil {
 				return err
 			}
 		}
-		flow := o.flow()
+		flow := p.flow(o)
 		if flow != "" {
 			flow = "  [" + flow + "]"
 		}
-		if _, err := fmt.Fprintf(w, "  %3d  %s%s\n", i, o, flow); err != nil {
+		if _, err := fmt.Fprintf(w, "  %3d  %s%s\n", i, p.Op(i), flow); err != nil {
 			return err
 		}
 	}
@@ -311,7 +374,7 @@ func (p *Program) encode(secrets bool) []byte {
 	}
 	addr := func(a Arg) uint64 {
 		switch a.kind {
-		case argInt:
+		case argInt, argHex:
 			return a.value
 		case argRecord:
 			return dataBase + a.value
@@ -325,22 +388,23 @@ func (p *Program) encode(secrets bool) []byte {
 	put := func(off int, v uint64) { binary.LittleEndian.PutUint64(out[off:], v) }
 	put(16, opAddr(*p.fail.at))
 	put(24, opAddr(0))
-	for i, o := range p.ops {
+	for i := range p.ops {
+		o := &p.ops[i]
 		off := recordSize + i*opSize
-		mode := o.mode
+		mode := uint64(o.mode)
 		put(off, uint64(o.nr))
-		for k, a := range o.args {
+		for k, a := range p.args[o.args : o.args+int32(o.count)] {
 			put(off+8+k*8, addr(a))
 			if a.kind == argLoad {
 				mode |= 1 << k
 			}
 		}
-		if o.stores {
-			put(off+56, addr(o.store))
+		if o.store >= 0 {
+			put(off+56, addr(p.args[o.store]))
 		}
-		if o.mode&modeIf != 0 {
-			put(off+80, addr(o.expect))
-			if o.expect.kind == argLoad {
+		if o.expect >= 0 {
+			put(off+80, addr(p.args[o.expect]))
+			if p.args[o.expect].kind == argLoad {
 				mode |= modeExpectLoad
 			}
 		}
