@@ -25,7 +25,9 @@ func presetNames() []string {
 //
 // Of /etc it holds single files. passwd, group, nsswitch.conf and hosts are
 // missing because the boundary makes its own; shadow and the rest because
-// programs start without them. /var, /run and home directories hold state of
+// programs start without them. So do network names (services, protocols), what
+// only tools of the system read (ld.so.conf) and what /usr has a default for
+// (terminfo, mime.types): each file costs every launch a mount. /var, /run and home directories hold state of
 // the host and its users, which no program needs to start.
 func system() Preset {
 	const origin Origin = "preset:system"
@@ -41,19 +43,12 @@ func system() Preset {
 				"/etc/alternatives", // links from /usr/bin back into /usr (update-alternatives(1))
 				"/etc/crypto-policies",
 				"/etc/ld.so.cache", // ld.so(8)
-				"/etc/ld.so.conf",
-				"/etc/ld.so.conf.d",
-				"/etc/localtime", // tzset(3)
-				"/etc/mime.types",
+				"/etc/localtime",   // tzset(3)
 				"/etc/os-release",
 				"/etc/pki/ca-trust/extracted", // where Fedora's links below /etc/pki/tls/certs lead
 				"/etc/pki/tls/certs",
-				"/etc/protocols",
-				"/etc/services",
 				"/etc/ssl/certs",
 				"/etc/ssl/openssl.cnf",
-				"/etc/terminfo", // terminfo(5), before /usr/share/terminfo
-				"/etc/timezone",
 			}},
 		},
 	}

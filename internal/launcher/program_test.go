@@ -95,14 +95,14 @@ func TestDigestCoversWhatIsCarriedOut(t *testing.T) {
 	base := build(func(*Program) {})
 	for name, change := range map[string]func(p *Program){
 		"number":     func(p *Program) { p.ops[0].nr++ },
-		"argument":   func(p *Program) { p.ops[0].args[0].value++ },
-		"store":      func(p *Program) { p.ops[5].store.value += 8 },
-		"mode":       func(p *Program) { p.ops[0].Ignore() },
+		"argument":   func(p *Program) { p.args[p.ops[0].args].value++ },
+		"store":      func(p *Program) { p.args[p.ops[5].store].value += 8 },
+		"mode":       func(p *Program) { Op{p, 0}.Ignore() },
 		"target":     func(p *Program) { *p.ops[2].target.at = 3 },
-		"expect":     func(p *Program) { p.ops[1].expect.value++ },
+		"expect":     func(p *Program) { p.args[p.ops[1].expect].value++ },
 		"failure":    func(p *Program) { *p.fail.at = 6 },
 		"chunk":      func(p *Program) { p.chunks[0].data[0]++ },
-		"loaded":     func(p *Program) { p.ops[3].args[0].kind = argAddr },
+		"loaded":     func(p *Program) { p.args[p.ops[3].args].kind = argAddr },
 		"operations": func(p *Program) { p.Call("sync", 162) },
 	} {
 		if build(change) == base {
@@ -113,7 +113,7 @@ func TestDigestCoversWhatIsCarriedOut(t *testing.T) {
 		t.Error("the digest of equal programs differs")
 	}
 	// What is only shown to people is not carried out.
-	if build(func(p *Program) { p.ops[0].args[0].show = "18" }) != base {
+	if build(func(p *Program) { p.args[p.ops[0].args].show = "18" }) != base {
 		t.Error("the digest depends on how an argument is printed")
 	}
 }
