@@ -1,0 +1,47 @@
+# Go 1.26 is all that build and test need. "go test ./..." is the test command; the targets here are for work on bvisor.
+
+FUZZTIME ?= 10s
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+SYSTEMS = linux/amd64 linux/arm64 darwin/arm64 windows/amd64
+GO = CGO_ENABLED=0 go
+
+.PHONY: help build check test race fuzz golden bench demo
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+
+build: ## build bin/bvisor, static and without paths of this machine
+	$(GO) build -trimpath -o bin/bvisor ./cmd/bvisor
+
+check: ## gofmt, vet and build for every system, staticcheck if it is installed
+	@test -z "$$(gofmt -l .)" || { echo "not formatted; run gofmt -w on:"; gofmt -l .; exit 1; }
+	@for system in $(SYSTEMS); do \
+		echo "go vet ./... on $$system"; \
+		GOOS=$${system%/*} GOARCH=$${system#*/} $(GO) vet ./... || exit 1; \
+	done
+	@if command -v staticcheck >/dev/null; then echo "staticcheck ./..."; staticcheck ./...; \
+	else echo "staticcheck is not installed: go install $(STATICCHECK)"; fi
+
+test: ## run every test
+	$(GO) test ./...
+
+race: ## run every test under the race detector (needs gcc and the C library's headers)
+	CGO_ENABLED=1 go test -race ./...
+
+fuzz: ## fuzz every target for FUZZTIME (10s)
+	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sort | while IFS=: read -r file func; do \
+		name=$${func#func }; \
+		echo "go test -fuzz $$name $$(dirname $$file)"; \
+		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$(dirname $$file) </dev/null || exit 1; \
+	done
+
+golden: ## rewrite every expectation that tests compare with; look at the difference before you commit it
+	@for dir in $$(grep -rl --include='*_test.go' 'flag.Bool("golden"' . | xargs -n 1 dirname | sort -u); do \
+		$(GO) test -count=1 $$dir -golden || exit 1; \
+	done
+
+bench: ## run the benchmarks of every package
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+demo: ## a program that looks around, inside a boundary
+	$(GO) run ./cmd/bvisor run -- sh examples/curious.sh
