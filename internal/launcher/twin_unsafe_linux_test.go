@@ -32,10 +32,8 @@ func twin() {
 		unix.MAP_PRIVATE|unix.MAP_FIXED_NOREPLACE, 3, 0); e != 0 {
 		fail("mmap", e)
 	}
-	if os.Getenv(emulatorEnv) == "" { // an emulator needs its own descriptors
-		if err := unix.CloseRange(dumpFD+1, 1<<32-1, 0); err != nil {
-			fail("close_range", err)
-		}
+	if err := unix.CloseRange(dumpFD+1, 1<<32-1, 0); err != nil {
+		fail("close_range", err)
 	}
 	walk(dataBase)
 }
