@@ -1,0 +1,220 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+
+	"github.com/bvisor/bvisor"
+	"github.com/bvisor/bvisor/backend"
+	"github.com/bvisor/bvisor/backend/inert"
+	"github.com/bvisor/bvisor/backend/linux"
+	"github.com/bvisor/bvisor/internal/canonical"
+	"github.com/bvisor/bvisor/internal/terminal"
+)
+
+// cli is what one invocation has in common: its streams and its settings.
+type cli struct {
+	stdin    *os.File
+	stdout   io.Writer
+	stderr   io.Writer
+	stateDir string
+	json     bool // errors are JSON lines, too
+	quiet    bool // no hints, nothing that is only good to know
+}
+
+// say writes one message for people. It is made safe for a terminal: a part of
+// it may be a name that a workload chose.
+func (c *cli) say(format string, args ...any) {
+	for i, line := range strings.Split(strings.TrimRight(fmt.Sprintf(format, args...), "\n"), "\n") {
+		switch {
+		case line == "":
+		case i == 0:
+			fmt.Fprintln(c.stderr, "bvisor: "+fit(line))
+		default:
+			fmt.Fprintln(c.stderr, "  "+fit(line))
+		}
+	}
+}
+
+func (c *cli) hint(format string, args ...any) {
+	if !c.quiet {
+		c.say("hint: "+format, args...)
+	}
+}
+
+// fit escapes a line that a terminal would not show as it is.
+func fit(line string) string {
+	if utf8.ValidString(line) && !strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return line
+	}
+	return terminal.SanitizeMax(line, 4096)
+}
+
+// colors says whether w is a terminal that wants colours (no-color.org).
+func colors(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb" && term.IsTerminal(int(f.Fd()))
+}
+
+// group is the action of a command that only has subcommands.
+func group(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		cmd.SetOut(cmd.ErrOrStderr())
+		if err := cmd.Help(); err != nil {
+			return err
+		}
+		return &failure{code: exitUsage}
+	}
+	f := usage("unknown command %q", cmd.CommandPath()+" "+args[0])
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		return f.hinted("did you mean %q?", cmd.CommandPath()+" "+near[0])
+	}
+	return f.hinted("%q lists the commands", cmd.CommandPath()+" --help")
+}
+
+func badFlag(cmd *cobra.Command, err error) error {
+	f := usage("%s", err)
+	var unknown *pflag.NotExistError
+	if errors.As(err, &unknown) {
+		if near := nearestFlag(cmd.Flags(), unknown.GetSpecifiedName()); near != "" {
+			return f.hinted("did you mean --%s?", near)
+		}
+	}
+	return f.hinted("%q lists the flags", cmd.CommandPath()+" --help")
+}
+
+// nearestFlag is the flag whose name is at most two letters away from name.
+func nearestFlag(flags *pflag.FlagSet, name string) string {
+	best, least := "", 3
+	flags.VisitAll(func(f *pflag.Flag) {
+		if d := distance(name, f.Name); d < least {
+			best, least = f.Name, d
+		}
+	})
+	return best
+}
+
+// distance counts the letters to insert, delete or replace between a and b.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// arguments checks the number of arguments; names stand in the message.
+func arguments(least, most int, names string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case len(args) < least:
+			return usage("%s: %s is missing", cmd.CommandPath(), names).hinted("%q", cmd.UseLine())
+		case len(args) > most:
+			return usage("%s: unexpected argument %q", cmd.CommandPath(), args[most]).hinted("%q", cmd.UseLine())
+		}
+		return nil
+	}
+}
+
+// state is the path of the state directory.
+func (c *cli) state() (string, error) {
+	if c.stateDir != "" {
+		return filepath.Abs(c.stateDir)
+	}
+	dir, err := bvisor.DefaultStateDir()
+	if err != nil {
+		return "", fault("%w", err)
+	}
+	return dir, nil
+}
+
+func (c *cli) openState() (*bvisor.State, error) {
+	dir, err := c.state()
+	if err != nil {
+		return nil, err
+	}
+	state, err := bvisor.OpenState(dir)
+	if err != nil {
+		return nil, fault("%w; nothing was started", err).hinted("choose another state directory with --state-dir or BVISOR_STATE_DIR")
+	}
+	return state, nil
+}
+
+const auto = "auto"
+
+// backend returns the backend of that name. The linux one is also what answers
+// on other systems: by refusing, with the system as the reason.
+func (c *cli) backend(name string) (backend.Backend, error) {
+	if name == auto || name == "linux" {
+		return linux.New(), nil
+	}
+	var all backend.Registry
+	for _, b := range []backend.Backend{linux.New(), inert.New()} {
+		if err := all.Register(b); err != nil {
+			return nil, err
+		}
+	}
+	b, err := all.Get(name)
+	if err != nil {
+		return nil, usage("--backend: %w", err)
+	}
+	return b, nil
+}
+
+// writeJSON answers a command with v in its canonical encoding and a newline.
+func (c *cli) writeJSON(v any) error {
+	data, err := canonical.Marshal(v)
+	if err != nil {
+		return fault("bug: %w", err)
+	}
+	return c.write(append(data, '\n'))
+}
+
+// write answers a command.
+func (c *cli) write(data []byte) error {
+	if _, err := c.stdout.Write(data); err != nil {
+		return fault("standard output: %w", err)
+	}
+	return nil
+}
+
+// readAll reads a file, or standard input for "-", of at most limit bytes; one
+// more is returned so that whoever reads the contents can say what is too much.
+func (c *cli) readAll(name string, limit int64) ([]byte, error) {
+	in := c.stdin
+	if name != "-" {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, usage("%w", err)
+		}
+		defer f.Close()
+		in = f
+	}
+	data, err := io.ReadAll(io.LimitReader(in, limit+1))
+	if err != nil {
+		return nil, usage("%w", err)
+	}
+	return data, nil
+}

@@ -1,0 +1,281 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bvisor/bvisor"
+	"github.com/bvisor/bvisor/backend"
+	"github.com/bvisor/bvisor/report"
+	"github.com/bvisor/bvisor/spec"
+)
+
+type runOptions struct {
+	request
+	report  string
+	force   bool
+	steps   bool
+	verbose bool
+}
+
+func newRun(c *cli) *cobra.Command {
+	o := &runOptions{}
+	cmd := &cobra.Command{
+		Use:   "run [flags] [--spec FILE] [--] CMD [ARG...]",
+		Short: "Run a program inside a boundary",
+		Long: `Run starts CMD only if this host can hold every part of its boundary, and records
+a sealed report of what happened.
+
+Without --spec the boundary is: the programs of the system and the working
+directory to read and execute, a private /tmp, no network, PATH, HOME, LANG and
+TERM, processes allowed. Flags add to that, or to the spec: rights add up, and a
+single value replaces the spec's. Relative paths of flags start at the working
+directory, those of a spec at its file.
+
+bvisor is silent on success and when the program fails by itself. With --json it
+says one JSON line on standard error instead of anything else.
+
+` + exitCodesInWords,
+		Example: `  bvisor run -- make test
+  bvisor run --write out --wall 5m --report report.json -- ./build.sh
+  bvisor run --spec job.yaml
+  bvisor run --lease TOKEN=env:GITHUB_TOKEN --deny .git -- ./publish.sh
+  bvisor run --fd 3 --stdin none -- ./server 3< socket`,
+		RunE: func(_ *cobra.Command, args []string) error { return c.run(o, args) },
+	}
+	f := cmd.Flags()
+	f.SetInterspersed(false) // what follows CMD is CMD's
+	f.SortFlags = false
+	o.request.add(f)
+	f.StringVar(&o.report, "report", "", "write the sealed report to `FILE`, which must not exist")
+	f.BoolVar(&o.force, "force", false, "let --report replace a regular file")
+	f.BoolVar(&c.json, "json", false, "say one JSON line on standard error instead of messages")
+	f.BoolVarP(&c.quiet, "quiet", "q", false, "no hints, nothing that is only good to know")
+	f.BoolVarP(&o.verbose, "verbose", "v", false, "say how the run went even when it went well")
+	f.BoolVar(&o.steps, "steps", false, "show the launcher's phases with their times")
+	return cmd
+}
+
+func (c *cli) run(o *runOptions, args []string) error {
+	sp, err := o.spec(c, args)
+	if err != nil {
+		return err
+	}
+	// Before anything is opened here: a number below could then be ours.
+	fds, err := inherited(sp.Capabilities.FDs)
+	if err != nil {
+		return err
+	}
+	if err := o.checkReport(); err != nil {
+		return err
+	}
+	b, err := c.backend(o.backend)
+	if err != nil {
+		return err
+	}
+	state, err := c.openState()
+	if err != nil {
+		return err
+	}
+	defer state.Log.Close()
+
+	ctx, cancel := context.WithCancelCause(context.Background())
+	defer cancel(nil)
+	defer interruptible(cancel)()
+	if err := state.Recall(ctx, b); err != nil {
+		return err
+	}
+	c.weakened(sp.Accept)
+	s := state.Supervisor(b)
+	s.Protected = append(s.Protected, o.protected()...)
+	result, err := s.Run(ctx, bvisor.Request{Spec: sp, Stdin: c.stdin, FDs: fds,
+		Stdout: &relay{"standard output", c.stdout, cancel},
+		Stderr: &relay{"standard error", c.stderr, cancel},
+	})
+	cause := context.Cause(ctx)
+	if result == nil {
+		if by, ok := errors.AsType[*interrupted](cause); ok {
+			return &failure{code: exitSignal + int(by.signal), err: fmt.Errorf("%w; nothing was started", by)}
+		}
+		return err
+	}
+	return c.finish(o, state, b, result, cause, err)
+}
+
+// protected is the spec file: a workload that could write it would choose its
+// own next boundary.
+func (q *request) protected() []backend.Protected {
+	if q.file == "" || q.file == "-" {
+		return nil
+	}
+	path, err := filepath.Abs(q.file)
+	if err != nil {
+		return nil
+	}
+	return []backend.Protected{{Path: path, What: "the spec file"}}
+}
+
+func (c *cli) weakened(accept []spec.Weakening) {
+	for _, w := range accept {
+		if lacks, ok := spec.Weakenings[w]; ok && !c.json {
+			c.say("WEAKENED %s: %s", w, lacks)
+		}
+	}
+}
+
+// finish tells how an attempt ended. err is what could not be done after it.
+func (c *cli) finish(o *runOptions, state *bvisor.State, b backend.Backend, result *bvisor.Result, cause, err error) error {
+	r := result.Report
+	code := exitCode(r, cause)
+	if o.report != "" && result.Envelope != nil {
+		if e := o.writeReport(result.Envelope); e != nil {
+			err = errors.Join(err, e)
+		}
+	}
+	stale := r.Outcome.Status == report.SetupFailed && code == exitFault && len(r.Transcript) > 0
+	if stale {
+		err = errors.Join(err, state.Forget(b)) // the kept profile promised what the launch did not find
+	}
+	if err != nil {
+		code = exitFault
+	}
+	if c.json {
+		s := summary{Outcome: r.Outcome.Status, Reason: r.Outcome.Reason, Exit: code, Attempt: r.Identity.Attempt, Plan: r.Identity.Plan,
+			Report: result.Receipt.Path, Accepted: r.Accepted, Missing: missing(r)}
+		if r.Refusal != nil {
+			s.Refused = r.Refusal.Reasons
+		}
+		if r.Exit != nil {
+			s.Signal = r.Exit.Signal
+		}
+		if err != nil {
+			s.Error = err.Error()
+		}
+		c.sayJSON(s)
+		return &failure{code: code}
+	}
+	c.tell(o, result, code, stale)
+	if err != nil {
+		return &failure{code: code, err: err}
+	}
+	return &failure{code: code}
+}
+
+// tell says what a person must know about an attempt, and nothing when that is
+// nothing.
+func (c *cli) tell(o *runOptions, result *bvisor.Result, code int, stale bool) {
+	r := result.Report
+	if o.steps {
+		c.steps(r)
+	}
+	if o.verbose {
+		var text bytes.Buffer
+		if err := report.Show(&text, r, report.ShowOptions{Brief: true, Color: colors(c.stderr)}); err == nil {
+			c.block(text.Bytes())
+		}
+	} else {
+		c.outcome(r)
+	}
+	for _, s := range r.Streams {
+		if s.Truncated && !c.quiet {
+			c.say("%s: the report keeps the first %d of %d bytes", s.Name, s.Kept, s.Bytes)
+		}
+		if s.Redacted > 0 && !c.quiet {
+			c.say("%s: a secret was taken out of what the report keeps, at %d places", s.Name, s.Redacted)
+		}
+	}
+	if lost := missing(r); len(lost) > 0 && code == exitEvidence {
+		c.say("required evidence is missing: %s", words(lost))
+	}
+	switch {
+	case r.Refusal != nil:
+		c.hint(`"bvisor probe" shows what this host can hold; nothing was started`)
+	case stale:
+		c.hint(`"bvisor probe" looks at this host again`)
+	}
+	if result.Receipt.Path != "" && (r.Outcome.Status != report.Completed && r.Outcome.Status != report.Failed || o.verbose) {
+		c.hint(`"bvisor report show %s" tells more`, r.Identity.Attempt[:12])
+	}
+}
+
+// outcome says how an attempt ended unless it ended by the program's own will.
+func (c *cli) outcome(r *report.Report) {
+	o := r.Outcome
+	switch o.Status {
+	case report.Completed:
+	case report.Failed:
+		if r.Exit != nil && r.Exit.Signal != 0 {
+			c.say("the program was ended by %s", r.Exit)
+		}
+	case report.Refused:
+		var text bytes.Buffer
+		if err := r.Refusal.Explain(&text); err == nil {
+			c.block(text.Bytes())
+		}
+	case report.SetupFailed:
+		c.say("setup failed: %s; the program never ran", o.Reason)
+	case report.Timeout:
+		c.say("timeout: the wall deadline of %s", limit(r, spec.Wall))
+	case report.BudgetExceeded:
+		c.say("budget exceeded: %s, limit %s", o.Reason, limit(r, spec.Dimension(o.Reason)))
+	default:
+		c.say("%s: %s", o.Status, o.Reason)
+	}
+	for _, d := range r.Denied {
+		c.say("denied: %s, by %s", d.Act, d.Mechanism)
+		if d.Allow != "" {
+			c.hint("allow it with %s", d.Allow)
+		}
+	}
+}
+
+func limit(r *report.Report, d spec.Dimension) string {
+	if r.Plan != nil {
+		for _, b := range r.Plan.Budgets {
+			switch {
+			case b.Dimension != d:
+			case d == spec.Wall || d == spec.CPU:
+				return time.Duration(b.Limit).String()
+			default:
+				return fmt.Sprint(b.Limit)
+			}
+		}
+	}
+	return "unknown"
+}
+
+func (c *cli) steps(r *report.Report) {
+	for _, p := range r.Transcript {
+		line := fmt.Sprintf("step %-12s %-12s", p.Name, p.Status)
+		if p.Elapsed > 0 {
+			line += fmt.Sprintf(" %9.3f ms", float64(p.Elapsed)/1e6)
+		}
+		if p.Status == report.PhaseFailed {
+			line += fmt.Sprintf(" %s: %s", p.Call, p.Errno)
+		}
+		c.say("%s", line)
+	}
+	t := r.Times
+	if len(r.Transcript) > 0 {
+		c.say("step times: setup %.3f ms, run %.3f ms, teardown %.3f ms", float64(t.Setup)/1e6, float64(t.Run)/1e6, float64(t.Teardown)/1e6)
+	}
+}
+
+// block says a text that is fit for a terminal already: its first line as a
+// message, the others indented.
+func (c *cli) block(text []byte) {
+	for i, line := range bytes.Split(bytes.TrimRight(text, "\n"), []byte("\n")) {
+		switch {
+		case i == 0:
+			fmt.Fprintf(c.stderr, "bvisor: %s\n", line)
+		case len(line) > 0:
+			fmt.Fprintf(c.stderr, "  %s\n", line)
+		}
+	}
+}

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bvisor/bvisor/spec"
+)
+
+func newSpec(c *cli) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "spec",
+		Short: "Write and check specs",
+		Args:  cobra.ArbitraryArgs,
+		RunE:  group,
+	}
+	cmd.AddCommand(newSpecInit(c), newSpecCheck(c), newSpecSchema(c), newSpecPresets(c))
+	return cmd
+}
+
+func newSpecInit(c *cli) *cobra.Command {
+	return &cobra.Command{
+		Use:     "init [FILE]",
+		Short:   "Write a commented spec to start from",
+		Long:    "Write a commented spec to FILE, bvisor.yaml by default, which must not exist; - is\nstandard output.",
+		Example: "  bvisor spec init\n  bvisor spec init - | less",
+		Args:    arguments(0, 1, "FILE"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			name := "bvisor.yaml"
+			if len(args) == 1 {
+				name = args[0]
+			}
+			if name == "-" {
+				return c.write(spec.Example())
+			}
+			if err := writeNew(name, spec.Example()); errors.Is(err, fs.ErrExist) {
+				return usage("%s exists already", name).hinted("name another file")
+			} else if err != nil {
+				return usage("%w", err)
+			}
+			return c.write([]byte(fit("wrote "+name) + "\n"))
+		},
+	}
+}
+
+func newSpecCheck(c *cli) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "check [--json] FILE...",
+		Short: "Find everything that is wrong with specs",
+		Long: `Check reads specs as run does, as far as that needs no other file: "bvisor plan
+--spec FILE" also looks up the paths and says how this host holds the boundary.
+FILE may be - for standard input.
+
+Exit codes: 0 nothing is wrong, 121 otherwise.`,
+		Example: "  bvisor spec check job.yaml",
+		Args:    arguments(1, 1<<20, "FILE"),
+		RunE:    func(_ *cobra.Command, args []string) error { return c.checkSpecs(args, asJSON) },
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "write the problems as one JSON list")
+	return cmd
+}
+
+func (c *cli) checkSpecs(names []string, asJSON bool) error {
+	cwd, err := os.Getwd()
+	if err != nil {
+		return usage("working directory: %w", err)
+	}
+	found := &spec.Error{Problems: []spec.Problem{}}
+	for _, name := range names {
+		s, err := c.parseSpec(name, cwd)
+		if err == nil {
+			err = spec.Validate(s)
+		}
+		if list := problems(err); list != nil {
+			found.Problems = append(found.Problems, list...)
+		} else if err != nil {
+			return err
+		} else if !asJSON {
+			if err := c.write([]byte(fit(name+": ok") + "\n")); err != nil {
+				return err
+			}
+		}
+	}
+	if asJSON {
+		if err := c.writeJSON(found.Problems); err != nil {
+			return err
+		}
+		if len(found.Problems) > 0 {
+			return &failure{code: exitUsage}
+		}
+		return nil
+	}
+	if len(found.Problems) > 0 {
+		return found
+	}
+	return nil
+}
+
+func newSpecSchema(c *cli) *cobra.Command {
+	return &cobra.Command{
+		Use:     "schema",
+		Short:   "Write the JSON Schema of a spec, for editors",
+		Example: "  bvisor spec schema > bvisor.schema.json",
+		Args:    arguments(0, 0, ""),
+		RunE:    func(*cobra.Command, []string) error { return c.write(spec.Schema()) },
+	}
+}
+
+func newSpecPresets(c *cli) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "presets [--json]",
+		Short: "List the presets with every grant in them",
+		Args:  arguments(0, 0, ""),
+		RunE: func(*cobra.Command, []string) error {
+			if asJSON {
+				return c.writeJSON(spec.Presets())
+			}
+			var out bytes.Buffer
+			for _, p := range spec.Presets() {
+				fmt.Fprintf(&out, "%s: %s\n", p.Name, p.Summary)
+				var rows [][]string
+				for _, g := range p.Grants {
+					for _, path := range g.Paths {
+						rows = append(rows, []string{string(g.Access), path, strings.Join(remarks(g), ", ")})
+					}
+				}
+				table(&out, rows)
+			}
+			return c.write(out.Bytes())
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "write them as JSON")
+	return cmd
+}
+
+func remarks(g spec.Grant) []string {
+	var list []string
+	if g.Optional {
+		list = append(list, "if it exists")
+	}
+	if g.NonRecursive {
+		list = append(list, "not what lies below")
+	}
+	return list
+}
