@@ -1,0 +1,231 @@
+//go:build linux && (amd64 || arm64)
+
+package linux_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bvisor/bvisor/internal/need"
+	"github.com/bvisor/bvisor/internal/victim"
+	"github.com/bvisor/bvisor/spec"
+)
+
+// Acts of victims that a test looks at while they run. Their last argument is
+// a token that only tells them from other processes.
+var _ = victim.Register(map[string]victim.Act{
+	"hold": victim.One(func(string) error {
+		os.Stdout.WriteString("ready\n")
+		_, err := io.Copy(io.Discard, os.Stdin)
+		return err
+	}),
+})
+
+// live is a confined victim that runs until release.
+type live struct {
+	t     testing.TB
+	pid   int // on this host
+	token string
+	input *os.File
+	ended chan struct{}
+	out   outcome
+	err   error
+}
+
+// lines hands every line of the relayed output to the test as it comes.
+type lines struct {
+	rest []byte
+	to   chan string
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.rest = append(l.rest, b...)
+	for {
+		i := bytes.IndexByte(l.rest, '\n')
+		if i < 0 {
+			return len(b), nil
+		}
+		l.to <- string(l.rest[:i])
+		l.rest = bytes.Clone(l.rest[i+1:])
+	}
+}
+
+func token() string {
+	b := make([]byte, 8)
+	rand.Read(b)
+	return "token-" + hex.EncodeToString(b)
+}
+
+// start runs an act until it says ready, which shows that output is relayed
+// while the workload runs.
+func start(t testing.TB, ctx context.Context, change mods, act string, args ...string) *live {
+	t.Helper()
+	need.MountNamespace(t)
+	l := &live{t: t, token: token(), ended: make(chan struct{})}
+	req := request(append(mods{stdin(spec.StdinInherit)}, change...), act, append(args, l.token)...)
+	read, write, err := os.Pipe()
+	must(t, err)
+	l.input = write
+	said := &lines{to: make(chan string, 1000)}
+	req.Stdin, req.Stdout = read, said
+	sup := supervisor(t)
+	go func() {
+		defer close(l.ended)
+		defer read.Close()
+		l.out, l.err = attemptWith(t, sup, ctx, req)
+	}()
+	t.Cleanup(func() { write.Close(); <-l.ended })
+	select {
+	case line := <-said.to:
+		if line != "ready" {
+			t.Fatalf("%s said %q, expected ready", act, line)
+		}
+	case <-l.ended:
+		t.Fatalf("%s ended before it was ready: %v %+v", act, l.err, l.out)
+	}
+	pids := withToken(l.token)
+	if len(pids) == 0 {
+		t.Fatalf("%s runs, but no process has its token", act)
+	}
+	l.pid = pids[0]
+	return l
+}
+
+// release closes the victim's standard input, which ends a victim that waits,
+// and returns how it went.
+func (l *live) release() outcome {
+	l.t.Helper()
+	l.input.Close()
+	return l.wait()
+}
+
+func (l *live) wait() outcome {
+	l.t.Helper()
+	<-l.ended
+	if l.err != nil {
+		l.t.Fatal(l.err)
+	}
+	if l.out.Report == nil {
+		l.t.Fatal("no report")
+	}
+	return l.out
+}
+
+func stdin(mode string) func(*spec.Spec) {
+	return func(s *spec.Spec) { s.Controls.Stdin.Mode = mode }
+}
+
+// withToken lists the processes whose command line holds the token, oldest first.
+func withToken(token string) []int {
+	var pids []int
+	for _, pid := range processes() {
+		if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil && bytes.Contains(b, []byte(token)) && pid != os.Getpid() {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+func processes() []int {
+	var pids []int
+	names, _ := filepath.Glob("/proc/[0-9]*")
+	for _, n := range names {
+		if pid, err := strconv.Atoi(filepath.Base(n)); err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	slices.Sort(pids)
+	return pids
+}
+
+// inNamespace lists the processes that are in a namespace, by its link's text.
+func inNamespace(kind, id string) []int {
+	return slices.DeleteFunc(processes(), func(pid int) bool {
+		got, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", pid, kind))
+		return err != nil || got != id
+	})
+}
+
+func namespace(t testing.TB, pid int, kind string) string {
+	t.Helper()
+	id, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", pid, kind))
+	must(t, err)
+	return id
+}
+
+// status reads "Name: value" lines of a process's or thread's status file; it
+// shares nothing with what bvisor reads it with.
+func status(t testing.TB, dir string) map[string]string {
+	t.Helper()
+	b, err := os.ReadFile(dir + "/status")
+	must(t, err)
+	m := map[string]string{}
+	for line := range strings.Lines(string(b)) {
+		k, v, _ := strings.Cut(line, ":")
+		m[k] = strings.Join(strings.Fields(v), " ")
+	}
+	return m
+}
+
+// eventually waits for something that another process does.
+func eventually(t testing.TB, what string, f func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		if f() {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("still not: %s", what)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+// gone fails the test if a process with the token, or in the pid namespace, is
+// left.
+func gone(t testing.TB, token, pidns string) {
+	t.Helper()
+	if left := withToken(token); len(left) > 0 {
+		t.Errorf("processes %v are left", left)
+	}
+	if left := inNamespace("pid", pidns); pidns != "" && len(left) > 0 {
+		t.Errorf("processes %v are left in the boundary's pid namespace", left)
+	}
+}
+
+// everyStatus is that of each thread of a process.
+func everyStatus(t testing.TB, pid int) []map[string]string {
+	t.Helper()
+	dirs, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/[0-9]*", pid))
+	if err != nil || len(dirs) == 0 {
+		t.Fatalf("no threads of %d: %v", pid, err)
+	}
+	var all []map[string]string
+	for _, d := range dirs {
+		all = append(all, status(t, d))
+	}
+	return all
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
+
+// kill sends a signal to a process of this host.
+func kill(t testing.TB, pid int, sig syscall.Signal) {
+	t.Helper()
+	must(t, unix.Kill(pid, sig))
+}
