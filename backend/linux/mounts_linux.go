@@ -58,6 +58,7 @@ func (l *lowering) mounts() error {
 	}
 	if !l.has(plan.PrivateProc) {
 		l.openTree("/proc", true)
+		l.setAttributes(true, attrPlain|unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOEXEC, attrPlainText+",ro,noexec")
 		l.Copy(l.tree).To(launcher.Addr(l.hostProc))
 	}
 	l.makeRoot(list, abi)
@@ -122,17 +123,18 @@ func (l *lowering) mountList() ([]mount, error) {
 	for i := range list {
 		list[i].parent = enclosing(roots, list[i].dest)
 	}
-	for i := range roots {
-		m := list[i]
-		switch {
-		case roots[i].Role == spec.RoleCarveOut && m.parent != nil && m.parent.Access.Write():
+	for _, m := range slices.Clone(list) {
+		if m.parent != nil && m.parent.Access.Write() {
 			list = pinAncestors(list, m)
-		case roots[i].NonRecursive && roots[i].Kind == spec.KindDirectory:
-			masks, err := subdirectories(&roots[i], m.pin)
+		}
+		if m.root != nil && m.root.NonRecursive && m.root.Kind == spec.KindDirectory {
+			masks, err := subdirectories(m.root, m.pin)
 			if err != nil {
 				return nil, err
 			}
-			list = append(list, masks...)
+			list = append(list, slices.DeleteFunc(masks, func(mask mount) bool {
+				return slices.ContainsFunc(list, func(o mount) bool { return o.dest == mask.dest })
+			})...)
 		}
 	}
 	slices.SortStableFunc(list, func(a, b mount) int { return strings.Compare(a.dest, b.dest) })
@@ -152,9 +154,10 @@ func enclosing(roots []spec.Root, dest string) *spec.Root {
 	return best
 }
 
-// pinAncestors mounts every directory between the granted root and the
-// carve-out onto itself: a mount point cannot be renamed or removed (EBUSY),
-// so the carve-out's path keeps leading to the carve-out (CVE-2026-25725).
+// pinAncestors mounts every directory between the granted root and what lies
+// in it onto itself: a mount point cannot be renamed or removed (EBUSY), so the
+// path of a carve-out, or of a tree with fewer rights, keeps leading there and
+// the workload cannot put a tree of its own in its place (CVE-2026-25725).
 func pinAncestors(list []mount, m mount) []mount {
 	for dir := path.Dir(m.dest); dir != m.parent.Dest; dir = path.Dir(dir) {
 		if !slices.ContainsFunc(list, func(o mount) bool { return o.dest == dir }) {
@@ -164,8 +167,9 @@ func pinAncestors(list []mount, m mount) []mount {
 	return list
 }
 
-// subdirectories masks each directory below a root that is not recursive. The
-// workload has no right to make others.
+// subdirectories masks each directory below a root that is not recursive; the
+// caller leaves out those that are granted themselves. The workload has no
+// right to make others.
 func subdirectories(r *spec.Root, p *pin) ([]mount, error) {
 	dir, err := os.Open("/proc/self/fd/" + strconv.Itoa(p.fd))
 	if err != nil {
@@ -293,8 +297,9 @@ func (l *lowering) accounts(abi int) {
 		{"etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"},
 		{"etc/hosts", "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 bvisor\n"},
 	} {
-		if slices.ContainsFunc(l.plan.Resolved.Roots, func(r spec.Root) bool { return r.Dest == "/"+f.name }) {
-			continue
+		if slices.ContainsFunc(l.plan.Resolved.Roots, func(r spec.Root) bool { return r.Dest == "/"+f.name }) ||
+			slices.ContainsFunc(l.plan.Resolved.Links, func(k spec.Link) bool { return k.Path == "/"+f.name }) {
+			continue // granted, there or where the host's link leads
 		}
 		l.Call("openat", unix.SYS_OPENAT, launcher.Flag(unix.AT_FDCWD, "AT_FDCWD"), l.Str(f.name),
 			launcher.Flag(unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, "O_CREAT|O_EXCL|O_WRONLY|O_CLOEXEC"), launcher.Flag(0o644, "0644")).To(launcher.Addr(file))
