@@ -62,10 +62,10 @@ func suite(m *testing.M) int {
 	if states.log != nil {
 		states.log.Close()
 	}
-	if code == 0 && os.Geteuid() == 0 && fuzzing() == "" {
+	if code == 0 && os.Geteuid() == 0 && testFlag("list")+testFlag("fuzz") == "" && testFlag("fuzzworker") != "true" {
 		code = again()
 	}
-	if code == 0 && wholeSuite() && !need.Skipped() {
+	if code == 0 && wholeSuite() && !need.Skipped() && os.Getenv(asVariable) == "" {
 		code = idleVictims()
 	}
 	return code
@@ -78,8 +78,6 @@ func testFlag(name string) string {
 	return ""
 }
 
-func fuzzing() string { return testFlag("fuzz") + testFlag("fuzzworker") + testFlag("list") }
-
 // wholeSuite says that nothing was left out by a flag.
 func wholeSuite() bool {
 	return testFlag("run") == "" && testFlag("skip") == "" && testFlag("list") == "" && testFlag("short") != "true"
@@ -88,7 +86,8 @@ func wholeSuite() bool {
 // place is where the victim's binary is: a directory that everybody can read.
 var place struct {
 	dir, exe string
-	dynamic  bool // it needs the system's loader and libraries
+	tool     string // the same once more, in another inode: Landlock's rules go by inode
+	dynamic  bool   // it needs the system's loader and libraries
 }
 
 // prepare copies the test binary to where every user, and every boundary that
@@ -101,9 +100,11 @@ func prepare(dir string) error {
 	if err != nil {
 		return err
 	}
-	place.dir, place.exe = dir, filepath.Join(dir, "victim")
-	if err := os.WriteFile(place.exe, self, 0o755); err != nil {
-		return err
+	place.dir, place.exe, place.tool = dir, filepath.Join(dir, "victim"), filepath.Join(dir, "tool")
+	for _, name := range []string{place.exe, place.tool} {
+		if err := os.WriteFile(name, self, 0o755); err != nil {
+			return err
+		}
 	}
 	image, err := elf.NewFile(bytes.NewReader(self))
 	if err != nil {
@@ -308,19 +309,37 @@ func request(change mods, act string, args ...string) bvisor.Request {
 func run(t testing.TB, change mods, act string, args ...string) outcome {
 	t.Helper()
 	need.MountNamespace(t)
-	o, err := attempt(t, request(change, act, args...))
-	if err != nil {
-		t.Fatalf("%s %q: %v", act, args, err)
-	}
+	o := ran(t, request(change, act, args...))
 	o.Act = act
+	o.mustBeVictim(t, args)
+	return o
+}
+
+// program is run for an ordinary program instead of a victim.
+func program(t testing.TB, change mods, argv ...string) outcome {
+	t.Helper()
+	need.MountNamespace(t)
+	req := request(change, "")
+	req.Spec.Workload.Command = argv
+	o := ran(t, req)
+	o.Act = argv[0]
+	return o
+}
+
+func ran(t testing.TB, req bvisor.Request) outcome {
+	t.Helper()
+	argv := req.Spec.Workload.Command
+	o, err := attempt(t, req)
+	if err != nil {
+		t.Fatalf("%q: %v", argv, err)
+	}
 	if o.Report.Exit == nil {
 		why := ""
 		if o.Report.Refusal != nil {
 			why = fmt.Sprintf("%+v", o.Report.Refusal.Reasons)
 		}
-		t.Fatalf("%s %q did not run: %+v %s", act, args, o.Report.Outcome, why)
+		t.Fatalf("%q did not run: %+v %s", argv, o.Report.Outcome, why)
 	}
-	o.mustBeVictim(t, args)
 	return o
 }
 
@@ -344,6 +363,8 @@ func control(t testing.TB, act string, args ...string) outcome {
 func controlApart(t testing.TB, act string, args ...string) outcome {
 	t.Helper()
 	need.UserNamespace(t)
+	// The kernel has no other way to keep what is mounted there from the host
+	// than the user namespace: all mounts in it are slaves of the host's.
 	return controlWith(t, &syscall.SysProcAttr{
 		Cloneflags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWPID | unix.CLONE_NEWNET | unix.CLONE_NEWIPC | unix.CLONE_NEWUTS,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}},
@@ -361,6 +382,7 @@ func controlWith(t testing.TB, attr *syscall.SysProcAttr, act string, args ...st
 	if _, ok := errors.AsType[*exec.ExitError](err); err != nil && !ok {
 		t.Fatalf("control: %v", err)
 	}
+	used.Store(act, true)
 	o := outcome{Act: act, Code: cmd.ProcessState.ExitCode(), Stdout: stdout.String(), Stderr: stderr.String()}
 	o.mustBeVictim(t, args)
 	return o
