@@ -1,6 +1,7 @@
 package bvisor
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -9,9 +10,11 @@ import (
 	"io"
 	"os"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/bvisor/bvisor/backend"
+	"github.com/bvisor/bvisor/internal/canonical"
 	"github.com/bvisor/bvisor/ledger"
 	"github.com/bvisor/bvisor/plan"
 	"github.com/bvisor/bvisor/report"
@@ -27,7 +30,15 @@ type Supervisor struct {
 	Key       *report.Key         // seals
 	Secrets   *secret.Registry    // resolves leases; nil knows no scheme
 	Protected []backend.Protected // what no grant may reach: the state directory, the spec file
+
+	settling sync.WaitGroup
+	mu       sync.Mutex
+	last     *decision
 }
+
+// Wait returns when what finished runs left to be cleared away is gone: bvisor's
+// own launchers, never anything of a workload.
+func (s *Supervisor) Wait() { s.settling.Wait() }
 
 // Request is one run.
 type Request struct {
@@ -74,11 +85,12 @@ func (s *Supervisor) Run(ctx context.Context, req Request) (*Result, error) {
 	if err != nil {
 		return s.finish(a, ledger.Report, a.noEnvironment(err))
 	}
-	observed, err := s.Backend.Launch(ctx, backend.Launch{
+	observed, settle, err := s.Backend.Launch(ctx, backend.Launch{
 		Attempt: a.id, Plan: a.plan, Resolution: a.resolution, Env: env,
 		Stdin: req.Stdin, Stdout: req.Stdout, Stderr: req.Stderr, FDs: req.FDs,
 		Commit: func() error { return s.intend(a) },
 	})
+	s.settling.Go(settle)
 	if err != nil {
 		return s.fault(a, err)
 	}
@@ -113,8 +125,36 @@ func (s *Supervisor) prepare(ctx context.Context, sp spec.Spec) (*attempt, error
 	if a.resolution, err = s.Backend.Resolve(ctx, spec.Expand(sp), s.Protected); err != nil {
 		return nil, err
 	}
-	a.plan, a.refusal = plan.Make(a.resolution.Resolved(), a.profile)
+	a.plan, a.refusal = s.decide(a.resolution.Resolved(), a.profile)
 	return a, nil
+}
+
+// decide is plan.Make, which is pure, remembering its last answer: the same
+// request is often made again and again.
+func (s *Supervisor) decide(r spec.Resolved, p plan.Profile) (plan.Plan, *plan.Refusal) {
+	asked, err := canonical.Marshal(r)
+	if err != nil {
+		return plan.Make(r, p)
+	}
+	s.mu.Lock()
+	last := s.last
+	s.mu.Unlock()
+	if last != nil && last.profile == p.Digest() && bytes.Equal(last.asked, asked) {
+		return last.plan, nil
+	}
+	made, refusal := plan.Make(r, p)
+	if refusal == nil {
+		s.mu.Lock()
+		s.last = &decision{asked, p.Digest(), made}
+		s.mu.Unlock()
+	}
+	return made, refusal
+}
+
+type decision struct {
+	asked   []byte
+	profile string
+	plan    plan.Plan
 }
 
 // Plan decides over a spec without launching anything. Exactly one of plan and

@@ -27,10 +27,15 @@ type Backend interface {
 	// *spec.Error, or a *CommandError when only the command is wrong.
 	Resolve(ctx context.Context, s spec.Spec, protected []Protected) (Resolution, error)
 
-	// Launch carries out a plan. An error means a fault of the supervisor's
-	// side; everything about the workload, setup failures included, is in the
+	// Launch carries out a plan and returns when the workload and everything
+	// it started are gone. An error means a fault of the supervisor's side;
+	// everything about the workload, setup failures included, is in the
 	// observation.
-	Launch(ctx context.Context, l Launch) (report.Observation, error)
+	//
+	// What is left then is the backend's own, for example a launcher that
+	// still has to be reaped. settle, which is never nil, returns when that is
+	// gone too; the time until then is the caller's.
+	Launch(ctx context.Context, l Launch) (o report.Observation, settle func(), err error)
 }
 
 // Resolution is a resolved spec with the open descriptors behind it.

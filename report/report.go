@@ -97,11 +97,9 @@ type Posture struct {
 	Umask          string              `json:"umask"`           // octal
 	SignalsIgnored string              `json:"signals_ignored"` // hex mask
 	SignalsBlocked string              `json:"signals_blocked"`
-	Session        bool                `json:"session"`  // leads a session of its own
-	Terminal       int                 `json:"terminal"` // device number of its controlling terminal, 0 is none
+	Session        bool                `json:"session"` // leads a session of its own
 	Limits         []Limit             `json:"limits"`
 	Descriptors    []PostureDescriptor `json:"descriptors"`
-	Cgroup         string              `json:"cgroup,omitempty"` // as the host sees it
 }
 
 // Capabilities are the five sets, as hex masks.
@@ -137,7 +135,7 @@ type PostureDescriptor struct {
 // Descriptor is one row of the table the launcher is started with.
 type Descriptor struct {
 	Slot     int    `json:"slot"`
-	Role     string `json:"role"` // stdin, stdout, stderr, passed, control, status
+	Role     string `json:"role"` // stdin, stdout, stderr, passed, network, control, status
 	Kind     string `json:"kind"`
 	Writable bool   `json:"writable"`
 }

@@ -127,7 +127,6 @@ func sample(t testing.TB) *Report {
 			Session:     true,
 			Limits:      []Limit{{"core", 0, 0}, {"nofile", 256, 256}, {"stack", 8 << 20, -1}},
 			Descriptors: []PostureDescriptor{{0, "device", true}, {1, "pipe", true}, {2, "pipe", true}, {3, "memfd", false}},
-			Cgroup:      "/bvisor/0123",
 		},
 		Descriptors: table,
 		Facts: []Fact{

@@ -367,11 +367,10 @@ func (v *view) posture() {
 		{"own namespaces", orNothing(strings.Join(own, ", "))},
 		{"shared namespaces", orNothing(strings.Join(shared, ", "))},
 		{"ids", fmt.Sprintf("uid %d, gid %d, umask %s", p.UID, p.GID, p.Umask)},
-		{"session", fmt.Sprintf("own %t, terminal %d", p.Session, p.Terminal)},
+		{"session", fmt.Sprintf("own %t", p.Session)},
 		{"signals", fmt.Sprintf("ignored %s, blocked %s", p.SignalsIgnored, p.SignalsBlocked)},
 		{"descriptors", orNothing(strings.Join(fds, ", "))},
 		{"limits", orNothing(strings.Join(limits, ", "))},
-		{"cgroup", orNothing(p.Cgroup)},
 	}
 	for _, row := range rows {
 		row[1] = terminal.Sanitize(row[1])

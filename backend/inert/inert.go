@@ -60,8 +60,8 @@ func (*Backend) Resolve(_ context.Context, s spec.Spec, _ []backend.Protected) (
 
 // Launch implements backend.Backend. No plan can be made for this backend, so
 // this is never reached by way of one.
-func (*Backend) Launch(context.Context, backend.Launch) (report.Observation, error) {
-	return report.Observation{}, errors.New("inert: bug: asked to launch; this backend starts nothing and admits no plan")
+func (*Backend) Launch(context.Context, backend.Launch) (report.Observation, func(), error) {
+	return report.Observation{}, func() {}, errors.New("inert: bug: asked to launch; this backend starts nothing and admits no plan")
 }
 
 func profile(offer func(plan.Kind) plan.Offer) plan.Profile {

@@ -87,7 +87,7 @@ func TestInertRefusesEverySpec(t *testing.T) {
 }
 
 func TestInertNeverLaunches(t *testing.T) {
-	if _, err := New().Launch(t.Context(), backend.Launch{Commit: func() error { t.Error("committed"); return nil }}); err == nil {
+	if _, _, err := New().Launch(t.Context(), backend.Launch{Commit: func() error { t.Error("committed"); return nil }}); err == nil {
 		t.Error("Launch succeeded")
 	}
 }
@@ -102,7 +102,7 @@ func TestScriptedAdmitsAndFollows(t *testing.T) {
 	}
 	committed := false
 	var out bytes.Buffer
-	o, err := b.Launch(t.Context(), backend.Launch{Attempt: "a", Plan: p, Stdout: &out, Commit: func() error { committed = true; return nil }})
+	o, _, err := b.Launch(t.Context(), backend.Launch{Attempt: "a", Plan: p, Stdout: &out, Commit: func() error { committed = true; return nil }})
 	if err != nil || o.Outcome.Status != report.Failed || o.Exit.Code != 7 || out.String() != "hello" || !committed {
 		t.Errorf("observation %+v, %v, output %q, committed %v", o, err, out.String(), committed)
 	}
@@ -117,7 +117,7 @@ func TestScriptedObservesNothingWithoutIntent(t *testing.T) {
 		t.Error("observed without a durable intent")
 		return report.Observation{}, nil
 	}})
-	if _, err := b.Launch(t.Context(), backend.Launch{Commit: func() error { return full }}); !errors.Is(err, full) {
+	if _, _, err := b.Launch(t.Context(), backend.Launch{Commit: func() error { return full }}); !errors.Is(err, full) {
 		t.Errorf("%v, want the error of Commit", err)
 	}
 }

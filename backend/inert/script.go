@@ -89,19 +89,20 @@ func (r scriptedResolution) Close() error {
 }
 
 // Launch implements backend.Backend.
-func (b *ScriptedBackend) Launch(ctx context.Context, l backend.Launch) (report.Observation, error) {
+func (b *ScriptedBackend) Launch(ctx context.Context, l backend.Launch) (report.Observation, func(), error) {
 	b.mu.Lock()
 	b.launches = append(b.launches, l)
 	b.mu.Unlock()
 	if l.Commit != nil {
 		if err := l.Commit(); err != nil {
-			return report.Observation{}, err
+			return report.Observation{}, func() {}, err
 		}
 	}
 	if b.script.Observe != nil {
-		return b.script.Observe(ctx, l)
+		o, err := b.script.Observe(ctx, l)
+		return o, func() {}, err
 	}
-	return Exited(0), nil
+	return Exited(0), func() {}, nil
 }
 
 // Launches are the launches asked for so far.

@@ -12,6 +12,7 @@ import (
 // Backend is the Linux backend. It is safe for concurrent use.
 type Backend struct {
 	digests digests
+	images  images
 
 	mu      sync.Mutex
 	profile *plan.Profile

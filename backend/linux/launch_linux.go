@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -31,53 +30,61 @@ import (
 //	  ◀────────────────────────────────────────── ended
 //	  close control ────────▶ reap init
 //	  ◀────────────────────── init
-func (b *Backend) Launch(ctx context.Context, l backend.Launch) (report.Observation, error) {
+func (b *Backend) Launch(ctx context.Context, l backend.Launch) (report.Observation, func(), error) {
 	res, ok := l.Resolution.(*resolution)
 	if !ok {
-		return report.Observation{}, errors.New("bug: the resolution is another backend's")
+		return report.Observation{}, func() {}, errors.New("bug: the resolution is another backend's")
 	}
-	r := &run{launch: l, res: res, started: monotonic(), workload: -1, pidfd: -1, watch: newWatch(l.Plan)}
-	r.slots = newSlots(l.Plan.Resolved.Spec.Capabilities.FDs)
-	defer r.close()
+	r := &run{backend: b, launch: l, res: res, started: monotonic(), status: -1, workload: -1, watch: newWatch(l.Plan)}
+	o, err := r.launchAll(ctx)
+	return o, r.settle, err
+}
 
+func (r *run) launchAll(ctx context.Context) (report.Observation, error) {
+	p := r.launch.Plan
+	r.slots = newSlots(p.Resolved.Spec.Capabilities.FDs)
 	if err := r.placeholders(); err != nil {
 		return r.setupFailed("placeholders", err), nil
 	}
-	defer r.removePlaceholders()
-	program, err := lower(l.Plan, res, l.Env, r.slots)
-	if err != nil {
+	var err error
+	if r.image, err = r.backend.images.of(p, r.res, r.launch.Env, r.slots); err != nil {
 		return report.Observation{}, err
 	}
-	r.program = program
+	r.program = r.image.program
 	committed := make(chan error, 1)
-	go func() { committed <- l.Commit() }()
+	go func() { committed <- r.launch.Commit() }()
 	if err := r.start(); err != nil {
 		if e := <-committed; e != nil {
 			return report.Observation{}, e
 		}
 		return r.setupFailed("start", err), nil
 	}
+	// Until the barrier opens, cancelling lets the launcher go at once: it may
+	// hang in a mount of a host that does not answer.
+	keep := context.AfterFunc(ctx, r.letGo)
 	r.awaitReady()
 	r.readPosture()
 	if err := <-committed; err != nil {
-		r.abort()
+		r.letGo()
 		return report.Observation{}, err
 	}
-	r.open(ctx)
+	r.open(ctx, keep())
+	r.digest = r.image.digest() // while the workload runs
 	r.awaitEnd()
 	return r.observe(), nil
 }
 
 // run is one launch under way.
 type run struct {
+	backend *Backend
 	launch  backend.Launch
 	res     *resolution
-	program *launcher.Program
+	image   *image
+	program *launcher.Program // the image's
 	slots   slots
 	started int64 // CLOCK_MONOTONIC, like the launcher's own times
 
 	process *os.Process
-	pidfd   int // the launcher's
 	status  int // our end of the status socket
 	control *os.File
 	streams []*stream
@@ -97,16 +104,27 @@ type run struct {
 	fault  error             // something on our side
 	kept   []*placeholder
 
+	digest   string // of the program
 	posture  *report.Posture
 	mismatch string // what the posture lacks
 	readBack map[spec.Dimension]int64
 }
 
-func (r *run) close() {
+// settle waits for the launcher's end and gives everything back.
+func (r *run) settle() {
+	if r.process != nil {
+		r.letGo()
+		for r.receive() != nil {
+		}
+		if _, err := r.process.Wait(); err != nil && r.fault == nil {
+			r.fault = fmt.Errorf("wait for the launcher: %w", err)
+		}
+	}
+	r.removePlaceholders()
 	for _, c := range r.closers {
 		c.Close()
 	}
-	for _, fd := range []int{r.workload, r.pidfd} {
+	for _, fd := range []int{r.workload, r.status} {
 		if fd >= 0 {
 			unix.Close(fd)
 		}
@@ -124,14 +142,9 @@ func (r *run) own(c interface{ Close() error }) { r.closers = append(r.closers, 
 
 // start makes the descriptors and starts the launcher with exactly these.
 func (r *run) start() error {
-	image, err := r.program.Image().Seal()
-	if err != nil {
-		return err
-	}
-	defer image.Close()
-
 	files := make([]*os.File, r.slots.status+1)
 	var ours []*os.File // only the child keeps these
+	var err error
 	defer func() {
 		for _, f := range ours {
 			f.Close()
@@ -164,6 +177,15 @@ func (r *run) start() error {
 	r.own(controlWrite)
 	files[r.slots.control] = controlRead
 
+	network, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("network socket: %w", err)
+	}
+	for i, slot := range []int{r.slots.netSend, r.slots.netRecv} {
+		files[slot] = os.NewFile(uintptr(network[i]), "network")
+		ours = append(ours, files[slot])
+	}
+
 	// SO_PASSCRED makes the kernel name the sender of every message in our
 	// own pid namespace (unix(7)); that is how the workload's pid is learnt.
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
@@ -171,7 +193,6 @@ func (r *run) start() error {
 		return fmt.Errorf("status socket: %w", err)
 	}
 	r.status = pair[0]
-	r.own(os.NewFile(uintptr(pair[0]), "status"))
 	theirs := os.NewFile(uintptr(pair[1]), "status")
 	ours = append(ours, theirs)
 	files[r.slots.status] = theirs
@@ -181,10 +202,10 @@ func (r *run) start() error {
 	if r.table, err = describeTable(files, r.slots); err != nil {
 		return err
 	}
-	r.process, err = os.StartProcess("/proc/self/fd/"+strconv.Itoa(int(image.Fd())), []string{"bvisor-launcher"}, &os.ProcAttr{
+	r.process, err = os.StartProcess(r.image.path, []string{"bvisor-launcher"}, &os.ProcAttr{
 		Env:   []string{},
 		Files: files,
-		Sys:   &syscall.SysProcAttr{Setsid: newSession(r.launch.Plan), PidFD: &r.pidfd},
+		Sys:   &syscall.SysProcAttr{Setsid: newSession(r.launch.Plan)},
 	})
 	if err != nil {
 		return fmt.Errorf("start the launcher: %w", err)
@@ -248,18 +269,16 @@ func (r *run) awaitReady() {
 	}
 }
 
-// abort lets go of the barrier without opening it.
-func (r *run) abort() {
-	r.letGo()
-	r.awaitEnd()
-}
-
 // letGo closes the control pipe: the launcher kills and reaps what is left.
 func (r *run) letGo() { r.control.Close() }
 
-// open starts the clocks and lets the workload execute its program.
-func (r *run) open(ctx context.Context) {
-	if r.ready == nil || r.fault != nil || r.mismatch != "" {
+// open starts the clocks and lets the workload execute its program, unless
+// the run was cancelled before.
+func (r *run) open(ctx context.Context, wanted bool) {
+	if !wanted {
+		r.watch.because(report.Outcome{Status: report.Killed, Reason: "cancelled before the workload ran: " + context.Cause(ctx).Error()})
+	}
+	if !wanted || r.ready == nil || r.fault != nil || r.mismatch != "" {
 		r.letGo()
 		return
 	}
@@ -274,18 +293,12 @@ func (r *run) open(ctx context.Context) {
 	}
 }
 
-// awaitEnd collects messages until every process of the launch is gone.
+// awaitEnd collects messages until init says that the tree is empty. Without
+// that word it waits until every process of the launch is gone.
 func (r *run) awaitEnd() {
-	for {
-		m := r.receive()
-		if m == nil {
+	for r.ended == nil {
+		if r.receive() == nil {
 			break
-		}
-		if m.Kind == launcher.MessageEnded {
-			if r.stop != nil {
-				r.stop()
-			}
-			r.letGo()
 		}
 	}
 	if r.stop != nil {
@@ -294,11 +307,6 @@ func (r *run) awaitEnd() {
 	r.letGo()
 	for _, s := range r.streams {
 		s.wait()
-	}
-	if r.process != nil {
-		if _, err := r.process.Wait(); err != nil && r.fault == nil {
-			r.fault = fmt.Errorf("wait for the launcher: %w", err)
-		}
 	}
 }
 

@@ -37,130 +37,75 @@ const maxLinks = 40
 
 var errMagicLink = errors.New("is a magic link: it names a process's view, not a place in the file system")
 
-// lookup resolves an absolute path once. Most paths hold no symbolic link and
-// take one openat2(2); the others are walked component by component, so that
-// every link is known.
+// lookup resolves an absolute path and opens what it leads to. The open itself
+// follows no link, so what is pinned is at the canonical path at that moment.
 func lookup(name string) (*pin, error) {
 	p := &pin{path: path.Clean(name)}
-	fd, err := unix.Openat2(unix.AT_FDCWD, p.path, &unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_CLOEXEC | unix.O_NOFOLLOW,
-		Resolve: unix.RESOLVE_NO_SYMLINKS,
-	})
-	if err == unix.ELOOP || err == nil && !isLinkFree(fd, &p.stat) {
+	for range 3 {
+		fd, err := unix.Openat2(unix.AT_FDCWD, p.path, &unix.OpenHow{
+			Flags:   unix.O_PATH | unix.O_CLOEXEC | unix.O_NOFOLLOW,
+			Resolve: unix.RESOLVE_NO_SYMLINKS,
+		})
 		if err == nil {
-			unix.Close(fd)
+			if err = unix.Fstat(fd, &p.stat); err == nil && p.stat.Mode&unix.S_IFMT != unix.S_IFLNK {
+				p.fd = fd
+				return p, nil
+			}
+			unix.Close(fd) // with O_PATH|O_NOFOLLOW a final link opens as itself
 		}
-		return walk(name)
+		if err != nil && err != unix.ELOOP {
+			return nil, err
+		}
+		if err := p.follow(name); err != nil {
+			return nil, err
+		}
 	}
-	if err != nil {
-		return nil, err
-	}
-	p.fd = fd
-	return p, nil
+	return nil, unix.ELOOP // it changes faster than it can be read
 }
 
-// isLinkFree stats fd. RESOLVE_NO_SYMLINKS with O_PATH|O_NOFOLLOW still opens
-// a final component that is itself a link.
-func isLinkFree(fd int, st *unix.Stat_t) bool {
-	return unix.Fstat(fd, st) == nil && st.Mode&unix.S_IFMT != unix.S_IFLNK
-}
-
-func walk(name string) (*pin, error) {
-	p := &pin{path: "/"}
-	cur, err := unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	parents := []int{}
-	defer func() {
-		for _, fd := range parents {
-			unix.Close(fd)
-		}
-	}()
-	fail := func(err error) (*pin, error) {
-		unix.Close(cur)
-		return nil, err
-	}
-	if err := unix.Fstat(cur, &p.stat); err != nil {
-		return fail(err)
-	}
-	rest := strings.Split(path.Clean(name), "/")
-	for len(rest) > 0 {
+// follow makes p.path canonical, component by component, and notes each
+// symbolic link on the way.
+func (p *pin) follow(name string) error {
+	p.path, p.links = "/", nil
+	buf := make([]byte, unix.PathMax)
+	for rest := strings.Split(name, "/"); len(rest) > 0; {
 		part := rest[0]
 		rest = rest[1:]
 		switch part {
 		case "", ".":
 			continue
 		case "..":
-			if p.path != "/" {
-				unix.Close(cur)
-				cur, parents = parents[len(parents)-1], parents[:len(parents)-1]
-				p.path = path.Dir(p.path)
-				if err := unix.Fstat(cur, &p.stat); err != nil {
-					return fail(err)
-				}
-			}
+			p.path = path.Dir(p.path)
 			continue
 		}
-		fd, err := unix.Openat(cur, part, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-		if err != nil {
-			return fail(err)
-		}
-		var st unix.Stat_t
-		if err := unix.Fstat(fd, &st); err != nil {
-			unix.Close(fd)
-			return fail(err)
-		}
-		if st.Mode&unix.S_IFMT != unix.S_IFLNK {
-			parents = append(parents, cur)
-			cur, p.path, p.stat = fd, path.Join(p.path, part), st
+		next := path.Join(p.path, part)
+		n, err := unix.Readlink(next, buf)
+		if err == unix.EINVAL { // no link
+			p.path = next
 			continue
 		}
-		target, err := readLink(fd)
-		unix.Close(fd)
 		if err != nil {
-			return fail(err)
+			return err
+		}
+		// Links of procfs lead wherever a process happens to be.
+		var fs unix.Statfs_t
+		if err := unix.Statfs(p.path, &fs); err != nil {
+			return err
+		}
+		if fs.Type == unix.PROC_SUPER_MAGIC {
+			return errMagicLink
 		}
 		if len(p.links) == maxLinks {
-			return fail(unix.ELOOP)
+			return unix.ELOOP
 		}
-		p.links = append(p.links, spec.Link{Path: path.Join(p.path, part), Target: target})
+		target := string(buf[:n])
+		p.links = append(p.links, spec.Link{Path: next, Target: target})
 		if strings.HasPrefix(target, "/") {
-			for _, fd := range parents {
-				unix.Close(fd)
-			}
-			parents = parents[:0]
-			unix.Close(cur)
-			if cur, err = unix.Open("/", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err != nil {
-				return nil, err
-			}
 			p.path = "/"
-			if err := unix.Fstat(cur, &p.stat); err != nil {
-				return fail(err)
-			}
 		}
 		rest = append(strings.Split(target, "/"), rest...)
 	}
-	p.fd = cur
-	return p, nil
-}
-
-// readLink reads a link by descriptor. Links of procfs lead wherever a process
-// happens to be, so none is followed.
-func readLink(fd int) (string, error) {
-	var fs unix.Statfs_t
-	if err := unix.Fstatfs(fd, &fs); err != nil {
-		return "", err
-	}
-	if fs.Type == unix.PROC_SUPER_MAGIC {
-		return "", errMagicLink
-	}
-	buf := make([]byte, unix.PathMax)
-	n, err := unix.Readlinkat(fd, "", buf)
-	if err != nil {
-		return "", err
-	}
-	return string(buf[:n]), nil
+	return nil
 }
 
 // describe turns a lookup's error into words for the one who wrote the path.

@@ -22,6 +22,8 @@ import (
 // slots are the descriptors that the launcher starts with, besides 0, 1 and 2.
 type slots struct {
 	passed  []int // capabilities.fds, by number
+	netSend int   // the launcher hands its network namespace to init from here
+	netRecv int   // to here
 	control int   // read end: the barrier's byte, and end of file when the supervisor is gone
 	status  int   // where every message goes
 }
@@ -29,12 +31,11 @@ type slots struct {
 // newSlots puts the launcher's own descriptors behind everything that the
 // workload keeps, so that one close_range(2) tells them apart.
 func newSlots(passed []int) slots {
-	s := slots{passed: slices.Clone(passed), control: 3}
+	first := 3
 	for _, fd := range passed {
-		s.control = max(s.control, fd+1)
+		first = max(first, fd+1)
 	}
-	s.status = s.control + 1
-	return s
+	return slots{passed: slices.Clone(passed), netSend: first, netRecv: first + 1, control: first + 2, status: first + 3}
 }
 
 // lowering is what the steps share while a plan becomes a program.
@@ -47,8 +48,10 @@ type lowering struct {
 	held  map[plan.Kind]*plan.Requirement
 	empty []string // phases with nothing to do
 
+	closed []string // entries of /proc that are masked
+
 	ruleset, tree, exe launcher.Arg // descriptors of the launcher
-	hostProc           launcher.Arg
+	hostProc, self     launcher.Arg
 	workload           launcher.Arg // its pid, as init sees it
 	statx              launcher.Arg // buffer for statx(2)
 	failed             launcher.Label
@@ -62,7 +65,7 @@ func lower(p plan.Plan, res *resolution, env []secret.Value, s slots) (*launcher
 		l.held[p.Requirements[i].Kind] = &p.Requirements[i]
 	}
 	l.ruleset, l.tree, l.exe, l.workload = l.Var("ruleset"), l.Var("tree"), l.Var("executable"), l.Var("workload")
-	l.hostProc = l.Var("host /proc")
+	l.hostProc, l.self = l.Var("host /proc"), l.Var("/proc/self")
 	l.statx = l.Bytes(make([]byte, 256), "&stat")
 	l.failed = l.NewLabel()
 	l.OnFailure(l.failed)
@@ -76,6 +79,8 @@ func lower(p plan.Plan, res *resolution, env []secret.Value, s slots) (*launcher
 	l.Begin(launcher.RoleLauncher, "identity")
 	l.identity()                        // before init, which needs its capabilities to count for the mounts
 	set, pid := l.forkInit(initProcess) // the pid namespace begins with the next child
+	l.Begin(launcher.RoleLauncher, "namespaces")
+	l.network() // while init makes the mounts: each takes about as long as the other
 	l.watch(set, pid)
 
 	l.Mark(initProcess)
@@ -84,6 +89,7 @@ func lower(p plan.Plan, res *resolution, env []secret.Value, s slots) (*launcher
 	if err := l.mounts(); err != nil { // /proc can only be mounted from inside its pid namespace
 		return nil, err
 	}
+	l.joinNetwork()
 	l.forkWorkload(workload)
 	l.disarm() // after the fork: the workload must stay readable until it waits at the barrier
 	l.reap()
@@ -187,12 +193,12 @@ var namespaceFlags = []struct {
 	{plan.NetworkNamespace, unix.CLONE_NEWNET, "CLONE_NEWNET"},
 }
 
-// namespaces makes all of them in one call: the user namespace comes first and
-// owns the others (user_namespaces(7)).
+// namespaces makes all of them but the network's in one call: the user
+// namespace comes first and owns the others (user_namespaces(7)).
 func (l *lowering) namespaces() {
 	flags, text := 0, ""
 	for _, n := range namespaceFlags {
-		if l.has(n.kind) {
+		if l.has(n.kind) && n.kind != plan.NetworkNamespace {
 			flags |= n.flag
 			if text != "" {
 				text += "|"
@@ -200,17 +206,61 @@ func (l *lowering) namespaces() {
 			text += n.name
 		}
 	}
-	if flags == 0 {
+	if flags == 0 && !l.has(plan.NetworkNamespace) {
 		l.empty = append(l.empty, "namespaces")
 		return
 	}
 	l.Call("unshare", unix.SYS_UNSHARE, launcher.Flag(flags, text))
+	if l.has(plan.NetworkNamespace) {
+		// Opened now: init is about to hide the host's /proc from both.
+		l.openat("/proc/self", unix.O_PATH|unix.O_CLOEXEC, "O_PATH|O_CLOEXEC").To(launcher.Addr(l.self))
+	}
 	if l.has(plan.MountNamespace) && !l.has(plan.UserNamespace) {
 		// A new user namespace cuts propagation to the host by itself
 		// (mount_namespaces(7)); without one the mounts below would show there.
 		l.Call("mount", unix.SYS_MOUNT, l.Str("none"), l.Str("/"), launcher.Int(0), launcher.Flag(unix.MS_REC|unix.MS_PRIVATE, "MS_REC|MS_PRIVATE"), launcher.Int(0))
 	}
 	l.done("namespaces")
+}
+
+// rightsMessage is a struct msghdr with one byte of data and room for one descriptor.
+func (l *lowering) rightsMessage(cmsg launcher.Arg) launcher.Arg {
+	iov := l.Words("{byte, 1}", l.Bytes(make([]byte, 8), "byte"), launcher.Int(1))
+	zero := launcher.Int(0)
+	return l.Words("{"+cmsg.Name()+"}", zero, zero, iov, launcher.Int(1), cmsg, launcher.Int(24), zero)
+}
+
+// network makes the empty network namespace, the dearest of all, in the
+// launcher, which has nothing else to do, and hands it to init.
+func (l *lowering) network() {
+	if !l.has(plan.NetworkNamespace) {
+		return
+	}
+	header := binary.LittleEndian.AppendUint64(nil, 20) // struct cmsghdr: length, level, type; then the descriptor
+	header = binary.LittleEndian.AppendUint32(header, unix.SOL_SOCKET)
+	header = binary.LittleEndian.AppendUint32(header, unix.SCM_RIGHTS)
+	cmsg := l.Bytes(append(header, make([]byte, 8)...), "SCM_RIGHTS network namespace")
+	l.Call("unshare", unix.SYS_UNSHARE, launcher.Flag(unix.CLONE_NEWNET, "CLONE_NEWNET"))
+	l.Call("openat", unix.SYS_OPENAT, l.self, l.Str("ns/net"), launcher.Flag(unix.O_RDONLY|unix.O_CLOEXEC, "O_RDONLY|O_CLOEXEC"), launcher.Int(0)).
+		To(launcher.At(cmsg, 16, "network namespace"))
+	l.Call("sendmsg", unix.SYS_SENDMSG, launcher.Flag(l.slots.netSend, "to init"), l.rightsMessage(cmsg), launcher.Flag(unix.MSG_NOSIGNAL, "MSG_NOSIGNAL"))
+}
+
+// joinNetwork waits for the launcher's network namespace and enters it.
+func (l *lowering) joinNetwork() {
+	if !l.has(plan.NetworkNamespace) {
+		return
+	}
+	cmsg, joined := l.Bytes(make([]byte, 24), "one descriptor"), l.NewLabel()
+	l.Call("recvmsg", unix.SYS_RECVMSG, launcher.Flag(l.slots.netRecv, "from launcher"), l.rightsMessage(cmsg), launcher.Flag(unix.MSG_CMSG_CLOEXEC, "MSG_CMSG_CLOEXEC")).
+		If(launcher.Int(1), joined)
+	l.exit(124) // end of file: the launcher failed and said so itself
+	l.Mark(joined)
+	namespace := launcher.Load(cmsg, 16, "network namespace")
+	l.Call("setns", unix.SYS_SETNS, namespace, launcher.Flag(unix.CLONE_NEWNET, "CLONE_NEWNET"))
+	l.Call("close", unix.SYS_CLOSE, namespace)
+	l.Call("close", unix.SYS_CLOSE, l.self)
+	l.Call("close_range", unix.SYS_CLOSE_RANGE, launcher.Int(l.slots.netSend), launcher.Int(l.slots.netRecv), launcher.Int(0))
 }
 
 // identity maps the caller's own ids to themselves and nothing else: files
@@ -426,6 +476,7 @@ func (l *lowering) domain() {
 		return
 	}
 	l.Call("landlock_restrict_self", unix.SYS_LANDLOCK_RESTRICT_SELF, l.ruleset, launcher.Int(0))
+	l.Call("close", unix.SYS_CLOSE, l.ruleset)
 	l.done("landlock")
 }
 

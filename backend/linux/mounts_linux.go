@@ -45,6 +45,7 @@ type mount struct {
 // mounts builds the boundary's root in memory and makes it the root. Relative
 // paths are inside the new root, absolute ones on the host.
 func (l *lowering) mounts() error {
+	l.closed = closedProc(l.plan)
 	abi, _ := l.param(plan.LandlockDomain, "abi")
 	if l.has(plan.LandlockDomain) {
 		l.makeRuleset(abi)
@@ -245,7 +246,7 @@ func (l *lowering) makeRoot(list []mount, abi int) {
 		mkdir("/etc")
 		l.accounts(abi)
 	}
-	if len(l.closedProc()) > 0 || slices.ContainsFunc(list, func(m mount) bool {
+	if len(l.closed) > 0 || slices.ContainsFunc(list, func(m mount) bool {
 		return m.root != nil && m.root.Role == spec.RoleCarveOut && m.root.Kind != spec.KindDirectory
 	}) {
 		l.emptyFile(maskFile)
@@ -460,18 +461,29 @@ func (l *lowering) privateProc(abi int) {
 	l.openPath("proc")
 	l.rule(l.tree, read)
 	l.Call("close", unix.SYS_CLOSE, l.tree)
-	for _, name := range l.closedProc() {
-		l.mask("/proc/" + name)
+	for i, name := range l.closed {
+		if i == 0 {
+			l.mask("/proc/" + name)
+			continue
+		}
+		// A clone of the first mask is as closed as that is.
+		l.openTree("proc/"+l.closed[0], false)
+		l.attach("/proc/" + name)
 	}
 }
 
 // closedProc lists what of rootOnly this kernel has and this user could read.
-func (l *lowering) closedProc() []string {
-	if l.plan.Resolved.UID != 0 {
+func closedProc(p plan.Plan) []string {
+	if p.Resolved.UID != 0 {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(rootOnly), func(name string) bool { return !exists("/proc/" + name) })
+	return presentRootOnly()
 }
+
+// presentRootOnly does not change while a kernel runs.
+var presentRootOnly = sync.OnceValue(func() []string {
+	return slices.DeleteFunc(slices.Clone(rootOnly), func(name string) bool { return !exists("/proc/" + name) })
+})
 
 func (l *lowering) openPath(name string) {
 	l.openat(name, unix.O_PATH|unix.O_CLOEXEC|unix.O_NOFOLLOW, "O_PATH|O_CLOEXEC|O_NOFOLLOW").To(launcher.Addr(l.tree))

@@ -48,6 +48,6 @@ func (u unresolved) Resolved() spec.Resolved { return u.r }
 func (u unresolved) Close() error            { return nil }
 
 // Launch implements backend.Backend.
-func (*Backend) Launch(context.Context, backend.Launch) (report.Observation, error) {
-	return report.Observation{}, errors.New("bug: nothing can be launched on " + runtime.GOOS)
+func (*Backend) Launch(context.Context, backend.Launch) (report.Observation, func(), error) {
+	return report.Observation{}, func() {}, errors.New("bug: nothing can be launched on " + runtime.GOOS)
 }

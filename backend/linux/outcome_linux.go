@@ -18,10 +18,7 @@ import (
 
 // base is what every observation holds.
 func (r *run) base() report.Observation {
-	o := report.Observation{Descriptors: r.table, Posture: r.posture, Kept: map[string][]byte{}}
-	if r.program != nil {
-		o.Program = r.program.Digest()
-	}
+	o := report.Observation{Program: r.digest, Descriptors: r.table, Posture: r.posture, Kept: map[string][]byte{}}
 	o.Completeness = report.Completeness{Level: "none", Why: "the kernel's denials are not recorded; only a fatal one is seen in the exit status"}
 	o.Setup = max(r.opened-r.started, 0)
 	return o
@@ -70,6 +67,8 @@ func (r *run) outcome(e *report.Exit) report.Outcome {
 		return report.Outcome{Status: report.SetupFailed, Reason: fmt.Sprintf(format, args...)}
 	}
 	switch {
+	case wanted.Status != "" && r.opened == 0:
+		return wanted
 	case r.failed != nil:
 		op := r.program.Op(r.failed.Failed)
 		return failed("%s: step %d, %s: %s", op.Phase, r.failed.Failed, op, errno(r.failed.Errno))

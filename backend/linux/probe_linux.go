@@ -99,7 +99,7 @@ func exercise(abi int) ([]trial, error) {
 		words = binary.LittleEndian.AppendUint64(words, notTried)
 	}
 	results := p.Bytes(words, "results")
-	try := func(fact, text string, o *launcher.Op) *launcher.Op {
+	try := func(fact, text string, o launcher.Op) launcher.Op {
 		trials = append(trials, trial{fact: fact, call: text})
 		return o.To(launcher.At(results, (len(trials)-1)*8, fact)).Ignore()
 	}
@@ -112,7 +112,7 @@ func exercise(abi int) ([]trial, error) {
 	p.Begin(launcher.RoleLauncher, "probe")
 	const status = 4
 	p.Call("close_range", unix.SYS_CLOSE_RANGE, launcher.Int(status+1), launcher.Flag(uint32(1<<32-1), "~0"), launcher.Int(0))
-	unshare := func(fact string, flag int, name string) *launcher.Op {
+	unshare := func(fact string, flag int, name string) launcher.Op {
 		return try(fact, "unshare("+name+")", p.Call("unshare", unix.SYS_UNSHARE, launcher.Flag(flag, name)))
 	}
 	unshare("namespace.user", unix.CLONE_NEWUSER, "CLONE_NEWUSER")

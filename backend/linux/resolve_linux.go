@@ -62,6 +62,7 @@ func (b *Backend) Resolve(_ context.Context, s spec.Spec, protected []backend.Pr
 	r.grants()
 	r.exposes()
 	r.sort()
+	r.covered()
 	r.carveOuts()
 	r.sort()
 	r.check()
@@ -181,6 +182,23 @@ func (r *resolver) everything(g spec.Grant, root *pin) {
 		sub.Optional = true
 		r.grant(sub, "/"+e.Name())
 	}
+}
+
+// covered drops what a preset grants inside a directory that is granted with
+// the same rights or more: a link of /etc often leads back into /usr.
+func (r *resolver) covered() {
+	keep := 0
+	for i, root := range r.resolved.Roots {
+		outer, _ := r.parent(root.Path)
+		if root.Role == spec.RoleGrant && root.Origin != spec.FromSpec && outer != nil && outer.Role == spec.RoleGrant && !outer.NonRecursive &&
+			(outer.Access.Read() || !root.Access.Read()) && (outer.Access.Exec() || !root.Access.Exec()) && (outer.Access.Write() || !root.Access.Write()) {
+			unix.Close(r.pins[i].fd)
+			continue
+		}
+		r.resolved.Roots[keep], r.pins[keep] = root, r.pins[i]
+		keep++
+	}
+	r.resolved.Roots, r.pins = r.resolved.Roots[:keep], r.pins[:keep]
 }
 
 func (r *resolver) exposes() {

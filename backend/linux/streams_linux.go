@@ -158,6 +158,9 @@ func describeTable(files []*os.File, s slots) ([]report.Descriptor, error) {
 		case 1, 2:
 			d.Role = []string{1: "stdout", 2: "stderr"}[slot]
 			want.Writable = true
+		case s.netSend, s.netRecv:
+			d.Role = "network"
+			want.Kind, want.Writable = "socket", true
 		case s.control:
 			d.Role = "control"
 			want.Kind, want.Writable = "pipe", false

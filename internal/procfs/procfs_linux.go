@@ -2,9 +2,7 @@ package procfs
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 
@@ -93,36 +91,6 @@ func (p *Process) Status() (Status, error) {
 	return s, nil
 }
 
-// Stat is what /proc/PID/stat says, as far as it is needed.
-type Stat struct {
-	State         byte
-	PPid          int
-	Session, TTY  int // in the reader's pid namespace
-	SessionLeader bool
-}
-
-// Stat reads /proc/PID/stat.
-func (p *Process) Stat() (Stat, error) {
-	b, err := p.read("stat")
-	if err != nil {
-		return Stat{}, err
-	}
-	// The second field is the command's name in parentheses and may hold any byte.
-	pid, _, _ := strings.Cut(string(b), " ")
-	i := bytes.LastIndexByte(b, ')')
-	f := strings.Fields(string(b[i+1:]))
-	if i < 0 || len(f) < 5 {
-		return Stat{}, errors.New("/proc/PID/stat: too few fields")
-	}
-	var s Stat
-	s.State = f[0][0]
-	s.PPid, _ = strconv.Atoi(f[1])
-	s.Session, _ = strconv.Atoi(f[3])
-	s.TTY, _ = strconv.Atoi(f[4])
-	s.SessionLeader = f[3] == pid
-	return s, nil
-}
-
 // NamespaceNames are the entries of /proc/PID/ns that are compared.
 var NamespaceNames = []string{"cgroup", "ipc", "mnt", "net", "pid", "user", "uts"}
 
@@ -140,37 +108,6 @@ func (p *Process) Namespaces() ([]string, error) {
 	return ids, nil
 }
 
-// Limit is one row of /proc/PID/limits; -1 is unlimited.
-type Limit struct{ Soft, Hard int64 }
-
-// Limits returns the limits by the kernel's name, e.g. "Max open files".
-func (p *Process) Limits() (map[string]Limit, error) {
-	b, err := p.read("limits")
-	if err != nil {
-		return nil, err
-	}
-	limits := map[string]Limit{}
-	for i, line := range strings.Split(string(b), "\n") {
-		if i == 0 || len(line) < 66 {
-			continue
-		}
-		limits[strings.TrimSpace(line[:26])] = Limit{limit(line[26:46]), limit(line[47:66])}
-	}
-	return limits, nil
-}
-
-func limit(s string) int64 {
-	s = strings.TrimSpace(s)
-	if s == "unlimited" {
-		return -1
-	}
-	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil {
-		return -2
-	}
-	return n
-}
-
 // Descriptor is one open descriptor.
 type Descriptor struct {
 	FD      int
@@ -184,11 +121,17 @@ func (p *Process) Descriptors() ([]Descriptor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open /proc/PID/fd: %w", err)
 	}
-	d := os.NewFile(uintptr(fd), "fd")
-	defer d.Close()
-	names, err := d.Readdirnames(-1)
-	if err != nil {
-		return nil, fmt.Errorf("read /proc/PID/fd: %w", err)
+	defer unix.Close(fd)
+	var names []string
+	for {
+		n, err := unix.ReadDirent(fd, p.buf)
+		if err != nil {
+			return nil, fmt.Errorf("read /proc/PID/fd: %w", err)
+		}
+		if n == 0 {
+			break
+		}
+		_, _, names = unix.ParseDirent(p.buf[:n], -1, names)
 	}
 	list := make([]Descriptor, 0, len(names))
 	for _, name := range names {
@@ -205,8 +148,9 @@ func (p *Process) Descriptors() ([]Descriptor, error) {
 		if err != nil {
 			return nil, err
 		}
-		_, flags, _ := strings.Cut(string(info), "flags:")
-		flags, _, _ = strings.Cut(strings.TrimSpace(flags), "\n")
+		_, rest, _ := bytes.Cut(info, []byte("flags:"))
+		line, _, _ := bytes.Cut(rest, []byte("\n"))
+		flags := string(bytes.TrimSpace(line))
 		v, err := strconv.ParseUint(flags, 8, 32)
 		if err != nil {
 			return nil, fmt.Errorf("/proc/PID/fdinfo/%d: flags are %q, expected octal", n, flags)
@@ -238,28 +182,6 @@ func kind(link string) string {
 		return "file"
 	}
 	return "other"
-}
-
-// Cgroup returns the unified hierarchy's path of the process, or the whole
-// first line where there is none.
-func (p *Process) Cgroup() (string, error) {
-	b, err := p.read("cgroup")
-	if err != nil {
-		return "", err
-	}
-	for line := range strings.Lines(string(b)) {
-		if path, ok := strings.CutPrefix(strings.TrimSpace(line), "0::"); ok {
-			return path, nil
-		}
-	}
-	return "", nil
-}
-
-// Exe returns the device and inode of the program the process runs.
-func (p *Process) Exe() (unix.Stat_t, error) {
-	var st unix.Stat_t
-	err := unix.Fstatat(p.dir, "exe", &st, 0)
-	return st, err
 }
 
 // StatFS asks about the file system at path inside the process's root.
