@@ -5,7 +5,6 @@ package linux
 import (
 	"os"
 	"slices"
-	"strconv"
 	"sync"
 
 	"github.com/bvisor/bvisor/internal/launcher"
@@ -18,7 +17,6 @@ import (
 type image struct {
 	program *launcher.Program
 	file    *os.File // kept open; closed when nothing refers to it any more
-	path    string
 	digest  func() string
 }
 
@@ -86,5 +84,5 @@ func newImage(p plan.Plan, res *resolution, env []secret.Value, s slots) (*image
 	if err != nil {
 		return nil, err
 	}
-	return &image{program: program, file: f, path: "/proc/self/fd/" + strconv.Itoa(int(f.Fd())), digest: sync.OnceValue(program.Digest)}, nil
+	return &image{program: program, file: f, digest: sync.OnceValue(program.Digest)}, nil
 }

@@ -202,13 +202,9 @@ func (r *run) start() error {
 	if r.table, err = describeTable(files, r.slots); err != nil {
 		return err
 	}
-	r.process, err = os.StartProcess(r.image.path, []string{"bvisor-launcher"}, &os.ProcAttr{
-		Env:   []string{},
-		Files: files,
-		Sys:   &syscall.SysProcAttr{Setsid: newSession(r.launch.Plan)},
-	})
+	r.process, err = launcher.Start(r.image.file, "bvisor-launcher", files, &syscall.SysProcAttr{Setsid: newSession(r.launch.Plan)})
 	if err != nil {
-		return fmt.Errorf("start the launcher: %w", err)
+		return err
 	}
 	return nil
 }

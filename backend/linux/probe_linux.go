@@ -212,12 +212,10 @@ func runProbe(p *launcher.Program, size int) ([]byte, error) {
 		return nil, err
 	}
 	defer read.Close()
-	child, err := os.StartProcess("/proc/self/fd/"+strconv.Itoa(int(image.Fd())), []string{"bvisor-probe"}, &os.ProcAttr{
-		Env: []string{}, Files: []*os.File{null, null, null, null, write}, Sys: &syscall.SysProcAttr{Setsid: true},
-	})
+	child, err := launcher.Start(image, "bvisor-probe", []*os.File{null, null, null, null, write}, &syscall.SysProcAttr{Setsid: true})
 	write.Close()
 	if err != nil {
-		return nil, fmt.Errorf("start the launcher: %w", err)
+		return nil, err
 	}
 	got := make([]byte, size)
 	n, err := read.Read(got)

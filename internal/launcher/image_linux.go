@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"strconv"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -52,10 +54,6 @@ func (p *Program) Image() Image {
 	return Image{header: h.Bytes(), data: data}
 }
 
-// minDescriptor keeps the image's descriptor clear of the slots that
-// os.StartProcess moves descriptors to before it executes.
-const minDescriptor = 512
-
 // Seal writes the image to an executable memfd that nobody, its maker included,
 // can change afterwards: /proc/PID/exe of the launcher is no target
 // (CVE-2019-5736). The caller closes the file.
@@ -68,12 +66,7 @@ func (i Image) Seal() (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("memfd_create: %w", err)
 	}
-	high, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, minDescriptor)
-	unix.Close(fd)
-	if err != nil {
-		return nil, fmt.Errorf("descriptor for the launcher above %d: %w (raise RLIMIT_NOFILE)", minDescriptor, err)
-	}
-	f := os.NewFile(uintptr(high), "launcher")
+	f := os.NewFile(uintptr(fd), "launcher")
 	for at, part := range map[int64][]byte{0: i.header, page: Machine, 2 * page: i.data} {
 		if _, err := f.WriteAt(part, at); err != nil {
 			f.Close()
@@ -81,9 +74,38 @@ func (i Image) Seal() (*os.File, error) {
 		}
 	}
 	const seals = unix.F_SEAL_WRITE | unix.F_SEAL_GROW | unix.F_SEAL_SHRINK | unix.F_SEAL_SEAL
-	if _, err := unix.FcntlInt(uintptr(high), unix.F_ADD_SEALS, seals); err != nil {
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("seal the launcher: %w", err)
 	}
 	return f, nil
+}
+
+// Start starts a sealed image with exactly these files. os.StartProcess moves
+// descriptors about in the child before it executes, so an image whose number
+// is in the way is executed through another one. It is not simply given a high
+// number: growing the descriptor table of a process with threads waits for an
+// RCU grace period, milliseconds (expand_fdtable in fs/file.c).
+func Start(image *os.File, name string, files []*os.File, sys *syscall.SysProcAttr) (*os.Process, error) {
+	fd, next := int(image.Fd()), len(files)
+	for _, f := range files {
+		if f != nil {
+			next = max(next, int(f.Fd())+1)
+		}
+	}
+	// The child uses the slots below len(files) and, for a moment, about as
+	// many numbers from next on.
+	if spare := next + len(files) + 1; fd < len(files) || fd >= next && fd < spare {
+		other, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, spare)
+		if err != nil {
+			return nil, fmt.Errorf("descriptor for the launcher from %d on: %w (raise RLIMIT_NOFILE)", spare, err)
+		}
+		defer unix.Close(other)
+		fd = other
+	}
+	p, err := os.StartProcess("/proc/self/fd/"+strconv.Itoa(fd), []string{name}, &os.ProcAttr{Env: []string{}, Files: files, Sys: sys})
+	if err != nil {
+		return nil, fmt.Errorf("start the launcher: %w", err)
+	}
+	return p, nil
 }
