@@ -21,10 +21,10 @@ strangers() { ls -d /proc/[0-9]* | wc -l; }
 try 'read the password hashes' head -n 1 /etc/shadow
 try 'list the home directories' ls -d /home /root
 try 'find a network besides loopback' grep -v -e face -e Inter -e lo: /proc/net/dev
-try 'change its own source' sh -c ': >>examples/curious.sh'
+try 'change its own source' sh -c ': >>"$1"' sh "$0"
 try 'write a temporary file' sh -c 'echo "gone afterwards" >/tmp/curious && cat /tmp/curious && rm /tmp/curious'
 try 'make a user namespace' unshare --user echo "and be root in it"
 try 'hold a Linux capability' grep '^CapEff:.*[1-9a-f]' /proc/self/status
 try 'gain privilege by a set-user-ID bit' grep '^NoNewPrivs:.0' /proc/self/status
-try 'see the first process of' first
-try 'count the processes it can see' strangers
+try 'see process 1' first
+try 'count the processes in sight' strangers
