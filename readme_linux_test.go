@@ -17,8 +17,9 @@ import (
 	"github.com/bvisor/bvisor/spec"
 )
 
-// answer is a line of examples/curious.sh: what was tried, and how it went.
-var answer = regexp.MustCompile(`(?m)^(\S.{33,40}?) +(yes|no)\b`)
+// answer is a line of examples/curious.sh: what was tried, in 36 columns, and
+// how it went.
+var answer = regexp.MustCompile(`(?m)^([a-z].{35}) (yes|no)\b`)
 
 func answers(text string) map[string]string {
 	found := map[string]string{}
