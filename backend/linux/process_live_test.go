@@ -21,6 +21,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/bvisor/bvisor"
 	"github.com/bvisor/bvisor/internal/need"
 	"github.com/bvisor/bvisor/internal/victim"
 	"github.com/bvisor/bvisor/spec"
@@ -76,8 +77,25 @@ func token() string {
 func start(t testing.TB, ctx context.Context, change mods, act string, args ...string) *live {
 	t.Helper()
 	need.MountNamespace(t)
-	l := &live{t: t, token: token(), ended: make(chan struct{})}
-	req := request(append(mods{stdin(spec.StdinInherit)}, change...), act, append(args, l.token)...)
+	marked := token()
+	return startRequest(t, ctx, marked, request(append(mods{stdin(spec.StdinInherit)}, change...), act, append(args, marked)...))
+}
+
+// startBare is start for a program without a runtime: one thread and nothing
+// that it did not inherit.
+func startBare(t testing.TB, change ...func(*spec.Spec)) *live {
+	t.Helper()
+	need.MountNamespace(t)
+	c, marked := newCalls(), token()
+	c.quiet(unix.SYS_WRITE, num(1), c.Str("ready\n"), num(6))
+	c.quiet(unix.SYS_READ, num(0), c.Bytes(make([]byte, 8), "byte"), num(1))
+	path := c.file(t)
+	return startRequest(t, t.Context(), marked, request(append(mods{stdin(spec.StdinInherit), grant("rx", path), command(path, marked)}, change...), "hold"))
+}
+
+func startRequest(t testing.TB, ctx context.Context, marked string, req bvisor.Request) *live {
+	t.Helper()
+	l := &live{t: t, token: marked, ended: make(chan struct{})}
 	read, write, err := os.Pipe()
 	must(t, err)
 	l.input = write
@@ -93,14 +111,14 @@ func start(t testing.TB, ctx context.Context, change mods, act string, args ...s
 	select {
 	case line := <-said.to:
 		if line != "ready" {
-			t.Fatalf("%s said %q, expected ready", act, line)
+			t.Fatalf("the workload said %q, expected ready", line)
 		}
 	case <-l.ended:
-		t.Fatalf("%s ended before it was ready: %v %+v", act, l.err, l.out)
+		t.Fatalf("the workload ended before it was ready: %v %s", l.err, l.out.why())
 	}
 	pids := withToken(l.token)
 	if len(pids) == 0 {
-		t.Fatalf("%s runs, but no process has its token", act)
+		t.Fatal("the workload runs, but no process has its token")
 	}
 	l.pid = pids[0]
 	return l
@@ -124,6 +142,17 @@ func (l *live) wait() outcome {
 		l.t.Fatal("no report")
 	}
 	return l.out
+}
+
+// why says how a run went that should have gone otherwise.
+func (o outcome) why() string {
+	switch {
+	case o.Report == nil:
+		return "no report"
+	case o.Report.Refusal != nil:
+		return fmt.Sprintf("%+v", o.Report.Refusal.Reasons)
+	}
+	return fmt.Sprintf("%+v\n%s", o.Report.Outcome, o.Stderr)
 }
 
 func stdin(mode string) func(*spec.Spec) {
