@@ -47,6 +47,7 @@ type resolver struct {
 	*resolution
 	spec      spec.Spec
 	protected []backend.Protected
+	mounts    []hostMount
 	problems  []spec.Problem
 	links     []spec.Link
 }
@@ -59,6 +60,10 @@ func (r *resolver) problem(code, field, message, hint string) {
 func (b *Backend) Resolve(_ context.Context, s spec.Spec, protected []backend.Protected) (backend.Resolution, error) {
 	r := &resolver{resolution: &resolution{}, spec: s, protected: protected}
 	r.resolved = spec.Resolved{Spec: s, UID: os.Geteuid(), GID: os.Getegid()}
+	var err error
+	if r.mounts, err = hostMounts(); err != nil {
+		return nil, err
+	}
 	r.grants()
 	r.exposes()
 	r.sort()
@@ -66,9 +71,9 @@ func (b *Backend) Resolve(_ context.Context, s spec.Spec, protected []backend.Pr
 	r.carveOuts()
 	r.sort()
 	r.check()
-	r.protect()
 	r.workdir()
 	r.stdinFile()
+	r.protect()
 	if len(r.problems) == 0 {
 		if err := r.executable(b); err != nil {
 			r.Close()
@@ -292,41 +297,82 @@ func (r *resolver) absent(g spec.Grant, name string) {
 // check finds what the mounts and Landlock could not hold together.
 func (r *resolver) check() {
 	for i, root := range r.resolved.Roots {
+		if root.Role == spec.RoleCarveOut {
+			continue
+		}
 		field := "capabilities.filesystem: " + root.Named
 		if root.Role == spec.RoleExpose {
 			field = "controls.expose: " + root.Dest
 		}
-		if reserved := []string{"/proc", "/dev", "/sys"}; root.Role != spec.RoleCarveOut {
-			for _, own := range reserved {
-				if root.Dest == own || own == "/proc" && within(root.Dest, own) {
-					r.problem("spec.reserved", field, own+" is the boundary's own", "every boundary has its own /proc and a minimal /dev; name single files below /sys or /dev")
-				}
+		r.reserved(root, field)
+		if outer, _ := r.parent(root.Dest); i > 0 && outer != nil {
+			if outer.Access.Read() && !root.Access.Read() {
+				r.problem("spec.narrowed", field, "reading is granted by "+outer.Named+" and cannot be taken away here", "use access: none, or grant the parts of "+outer.Named+" one by one")
 			}
-			if within(root.Dest, "/sys") && root.Access.Write() {
-				r.problem("spec.reserved", field, "nothing below /sys can be granted for writing", "grant it for reading")
+			if root.Role == spec.RoleExpose && !exists(path.Join(outer.Path, strings.TrimPrefix(root.Dest, outer.Dest))) {
+				r.problem("spec.expose", field, "lies inside "+outer.Named+", where it does not exist", "create it there, or choose another destination")
 			}
-		}
-		if root.Role != spec.RoleCarveOut && i > 0 {
-			if outer, _ := r.parent(root.Dest); outer != nil {
-				if outer.Access.Read() && !root.Access.Read() {
-					r.problem("spec.narrowed", field, "reading is granted by "+outer.Named+" and cannot be taken away here", "use access: none, or grant the parts of "+outer.Named+" one by one")
-				}
-				if root.Role == spec.RoleExpose && !exists(path.Join(outer.Path, strings.TrimPrefix(root.Dest, outer.Dest))) {
-					r.problem("spec.expose", field, "lies inside "+outer.Named+", where it does not exist", "create it there, or choose another destination")
-				}
-			}
-		}
-		if p := r.pins[i]; p != nil && root.Access.Write() && root.Kind == spec.KindDirectory {
-			if m := cgroupMount(p, root.Path); m != "" {
-				r.problem("spec.cgroup", field, "would let the workload write the cgroup tree "+m, "grant it for reading, or not at all")
-			}
+			r.flat(outer, root.Dest, field)
 		}
 	}
 	for _, t := range r.spec.Controls.Temp {
-		if outer, _ := r.parent(t.Path); outer != nil && !exists(path.Join(outer.Path, strings.TrimPrefix(t.Path, outer.Dest))) {
-			r.problem("spec.temp", "controls.temp: "+t.Path, "lies inside "+outer.Named+", where it does not exist", "create it there, or choose another place")
+		if outer, _ := r.parent(t.Path); outer != nil {
+			if !exists(path.Join(outer.Path, strings.TrimPrefix(t.Path, outer.Dest))) {
+				r.problem("spec.temp", "controls.temp: "+t.Path, "lies inside "+outer.Named+", where it does not exist", "create it there, or choose another place")
+			}
+			r.flat(outer, t.Path, "controls.temp: "+t.Path)
 		}
 	}
+}
+
+// flat refuses what would need a directory that a root without what lies below
+// it closes.
+func (r *resolver) flat(outer *spec.Root, dest, field string) {
+	if outer.NonRecursive && path.Dir(dest) != outer.Dest {
+		r.problem("spec.narrowed", field, "lies in a directory of "+outer.Named+", which is granted with recursive: false", "grant "+path.Dir(dest)+" too")
+	}
+}
+
+// reserved refuses what is the boundary's own or the kernel's, under whatever
+// name the host shows it.
+func (r *resolver) reserved(root spec.Root, field string) {
+	for _, name := range []string{root.Dest, root.Path} {
+		for _, own := range []string{"/proc", "/dev", "/sys"} {
+			if name == own || own == "/proc" && within(name, own) {
+				r.problem("spec.reserved", field, own+" is the boundary's own", "every boundary has its own /proc and a minimal /dev; name single files below /sys or /dev")
+				return
+			}
+		}
+		if within(name, "/sys") && root.Access.Write() {
+			r.problem("spec.reserved", field, "nothing below /sys can be granted for writing", "grant it for reading")
+			return
+		}
+	}
+	home, _ := covering(r.mounts, root.Path)
+	for _, m := range r.mounts {
+		if below := within(m.at, root.Path); !m.kernel || !below && m != home || below && r.carved(root, m.at) {
+			continue
+		}
+		switch {
+		case strings.HasPrefix(m.fsType, "cgroup") && root.Access.Write():
+			r.problem("spec.cgroup", field, "would let the workload write the cgroup tree "+m.at, "grant it for reading, or not at all")
+			return
+		case root.Access.Write():
+			r.problem("spec.reserved", field, "would let the workload write the kernel's own files at "+m.at+" ("+m.fsType+")", "grant it for reading, or take them out with access: none")
+			return
+		case m.fsType == "proc":
+			r.problem("spec.reserved", field, "would show the host's processes at "+m.at, "take it out with access: none; every boundary has its own /proc")
+			return
+		}
+	}
+}
+
+// carved says whether a carve-out closes the place at which root shows name.
+func (r *resolver) carved(root spec.Root, name string) bool {
+	dest := path.Join(root.Dest, strings.TrimPrefix(name, root.Path))
+	return slices.ContainsFunc(r.resolved.Roots, func(o spec.Root) bool {
+		return o.Role == spec.RoleCarveOut && within(dest, o.Dest)
+	})
 }
 
 func exists(name string) bool {
@@ -338,26 +384,6 @@ func exists(name string) bool {
 	return true
 }
 
-// cgroupMount returns a cgroup file system at or below dir, if there is one.
-func cgroupMount(p *pin, dir string) string {
-	var fs unix.Statfs_t
-	if unix.Fstatfs(p.fd, &fs) == nil && (fs.Type == unix.CGROUP_SUPER_MAGIC || fs.Type == unix.CGROUP2_SUPER_MAGIC) {
-		return dir
-	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	if err != nil {
-		return ""
-	}
-	for line := range strings.Lines(string(mounts)) {
-		f := strings.Fields(line)
-		i := slices.Index(f, "-")
-		if len(f) > 5 && i > 0 && i+1 < len(f) && strings.HasPrefix(f[i+1], "cgroup") && within(f[4], dir) {
-			return f[4]
-		}
-	}
-	return ""
-}
-
 // protect refuses grants that reach bvisor's own files, unless a carve-out
 // takes them away again.
 func (r *resolver) protect() {
@@ -367,20 +393,23 @@ func (r *resolver) protect() {
 			real = p.path
 			unix.Close(p.fd)
 		}
-		carved := slices.ContainsFunc(r.resolved.Roots, func(o spec.Root) bool {
-			return o.Role == spec.RoleCarveOut && within(real, o.Path)
-		})
-		for _, root := range r.resolved.Roots {
-			reaches := within(real, root.Path) || within(root.Path, real)
-			if carved && within(real, root.Path) && real != root.Path || !reaches || root.Role == spec.RoleCarveOut || !own.Read && !root.Access.Write() {
-				continue
+		for _, name := range names(r.mounts, real) {
+			for _, root := range r.resolved.Roots {
+				inside := within(root.Path, name)
+				if root.Role == spec.RoleCarveOut || !own.Read && !root.Access.Write() ||
+					!inside && (!within(name, root.Path) || r.carved(root, name)) {
+					continue
+				}
+				verb := "write"
+				if own.Read && !root.Access.Write() {
+					verb = "reach"
+				}
+				r.problem("spec.protected", "capabilities.filesystem: "+root.Named,
+					"would let the workload "+verb+" "+own.What+" "+real, "take it out with access: none (--deny "+name+")")
 			}
-			what, verb := own.What+" "+real, "write"
-			if own.Read && !root.Access.Write() {
-				verb = "reach"
+			if p := r.resolved.Spec.Controls.Stdin.File; own.Read && r.stdin != nil && within(p, name) {
+				r.problem("spec.protected", "controls.stdin.file: "+p, "would let the workload reach "+own.What+" "+real, "choose another file")
 			}
-			r.problem("spec.protected", "capabilities.filesystem: "+root.Named,
-				"would let the workload "+verb+" "+what, "take it out with access: none (--deny "+real+")")
 		}
 	}
 }

@@ -1,0 +1,92 @@
+package linux
+
+import (
+	"os"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// hostMount is one line of /proc/self/mountinfo (proc_pid_mountinfo(5)).
+type hostMount struct {
+	device string // major:minor
+	root   string // the directory of the file system that is shown
+	at     string // where it is shown
+	fsType string
+	kernel bool // of kernelFiles
+}
+
+// hostMounts lists the mounts that the supervisor sees, in their order: of two
+// at one place the later one covers the other.
+func hostMounts() ([]hostMount, error) {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	return parseMounts(string(text)), nil
+}
+
+func parseMounts(text string) []hostMount {
+	var list []hostMount
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		i := slices.Index(f, "-")
+		if i < 6 || i+1 >= len(f) {
+			continue
+		}
+		list = append(list, hostMount{device: f[2], root: unescape(f[3]), at: unescape(f[4]), fsType: f[i+1], kernel: slices.Contains(kernelFiles, f[i+1])})
+	}
+	return list
+}
+
+// unescape undoes what the kernel's mangle does to blanks, newlines and
+// backslashes: "\040" and the like.
+func unescape(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+3 < len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// covering returns the mount that shows name.
+func covering(list []hostMount, name string) (m hostMount, ok bool) {
+	for _, o := range list {
+		if within(name, o.at) && (!ok || len(o.at) >= len(m.at)) {
+			m, ok = o, true
+		}
+	}
+	return m, ok
+}
+
+// names are all places where the file at name is shown: a directory that is
+// bound elsewhere shows it there, too.
+func names(list []hostMount, name string) []string {
+	all := []string{name}
+	home, ok := covering(list, name)
+	if !ok {
+		return all
+	}
+	inside := path.Join(home.root, strings.TrimPrefix(name, home.at))
+	for _, m := range list {
+		if m.device == home.device && within(inside, m.root) {
+			if other := path.Join(m.at, strings.TrimPrefix(inside, m.root)); other != name {
+				all = append(all, other)
+			}
+		}
+	}
+	return all
+}
+
+// kernelFiles are file systems whose files are the kernel's own switches. Many
+// ask for nothing but the superuser's uid, which root's own workload has.
+var kernelFiles = []string{"binfmt_misc", "bpf", "cgroup", "cgroup2", "configfs", "debugfs", "efivarfs", "fusectl", "proc", "pstore",
+	"resctrl", "securityfs", "selinuxfs", "smackfs", "sysfs", "tracefs"}
