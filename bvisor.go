@@ -191,8 +191,12 @@ func (s *Supervisor) Program(ctx context.Context, sp spec.Spec, w io.Writer) err
 	return p.Print(w, a.plan, a.resolution)
 }
 
-// intend records durably that the plan is about to be launched.
+// intend records durably that the plan is about to be launched, once it is
+// certain that its report can be sealed.
 func (s *Supervisor) intend(a *attempt) error {
+	if err := s.Key.Ready(); err != nil {
+		return &Fault{"signing key", err}
+	}
 	b, err := a.intent()
 	if err == nil {
 		_, err = s.Log.Append(ledger.Intent, a.id, b)
@@ -220,6 +224,9 @@ func (s *Supervisor) fault(a *attempt, err error) (*Result, error) {
 
 // finish seals and records.
 func (s *Supervisor) finish(a *attempt, kind ledger.Kind, r *report.Report) (*Result, error) {
+	if err := s.Key.Ready(); err != nil {
+		return nil, &Fault{"signing key", err}
+	}
 	envelope, err := report.Seal(r, s.Key)
 	if err != nil {
 		return &Result{Report: r, Output: a.output}, &Fault{"seal", err}

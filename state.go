@@ -43,15 +43,13 @@ func DefaultStateDir() (string, error) {
 }
 
 // OpenState opens a state directory, making it and its key on first use, and
-// proves that it can take entries. The caller closes the Log.
+// proves that it can take entries. The key is read meanwhile: Key.Ready has its
+// error. The caller closes the Log.
 func OpenState(dir string) (*State, error) {
 	if err := durable.MkdirAll(dir); err != nil {
 		return nil, &Fault{"state directory", err}
 	}
-	key, err := report.LoadOrCreateKey(filepath.Join(dir, "keys"))
-	if err != nil {
-		return nil, &Fault{"signing key", err}
-	}
+	key := report.LoadKeyLater(filepath.Join(dir, "keys"))
 	log, err := ledger.OpenDir(filepath.Join(dir, "ledger"))
 	if err == nil {
 		err = log.Preflight()

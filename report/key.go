@@ -14,8 +14,41 @@ import (
 
 // Key seals reports.
 type Key struct {
+	*halves
+	loaded <-chan struct{} // closed when halves is complete; nil when it always was
+}
+
+type halves struct {
 	private ed25519.PrivateKey
 	public  PublicKey
+	err     error
+}
+
+// Ready waits until the key can seal, or says why it cannot.
+func (k *Key) Ready() error {
+	if k.loaded != nil {
+		<-k.loaded
+	}
+	return k.err
+}
+
+// later reads a key beside what the caller does meanwhile: the curve's tables
+// are made at a process's first use of them, which takes as long as a good part
+// of a launch.
+func later(read func() (*Key, error)) *Key {
+	done := make(chan struct{})
+	k := &Key{&halves{}, done}
+	go func() {
+		defer close(done)
+		found, err := read()
+		if err != nil {
+			k.err = err
+			return
+		}
+		k.private, k.public = found.private, found.public
+		ed25519.Sign(k.private, nil)
+	}()
+	return k
 }
 
 // PublicKey checks seals. The zero value checks none.
@@ -39,7 +72,7 @@ func keyOf(private ed25519.PrivateKey) (*Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Key{private, public}, nil
+	return &Key{halves: &halves{private: private, public: public}}, nil
 }
 
 func publicOf(key ed25519.PublicKey) (PublicKey, error) {
@@ -55,13 +88,16 @@ func publicOf(key ed25519.PublicKey) (PublicKey, error) {
 func (p PublicKey) ID() string { return p.id }
 
 // ID is that of the public key.
-func (k *Key) ID() string { return k.public.id }
+func (k *Key) ID() string { return k.Public().id }
 
 // Public is the half that may be shown to everybody.
-func (k *Key) Public() PublicKey { return k.public }
+func (k *Key) Public() PublicKey {
+	_ = k.Ready() // a key that failed to load has the zero half, which checks nothing
+	return k.public
+}
 
 // String names the key and keeps the secret half out of logs.
-func (k *Key) String() string { return "key " + k.public.id }
+func (k *Key) String() string { return "key " + k.ID() }
 
 // GoString is String, for %#v.
 func (k *Key) GoString() string { return k.String() }

@@ -19,6 +19,12 @@ const (
 	publicExt  = ".pem"
 )
 
+// LoadKeyLater is LoadOrCreateKey beside what the caller does meanwhile: the
+// key's methods wait, and Ready has the error.
+func LoadKeyLater(dir string) *Key {
+	return later(func() (*Key, error) { return LoadOrCreateKey(dir) })
+}
+
 // LoadOrCreateKey returns the key kept in dir and makes one on first use.
 // However many processes come first at once, they all get the same key.
 func LoadOrCreateKey(dir string) (*Key, error) {

@@ -14,6 +14,9 @@ func Seal(r *Report, key *Key) ([]byte, error) {
 	if key == nil {
 		return nil, errors.New("seal report: bug: no key")
 	}
+	if err := key.Ready(); err != nil {
+		return nil, fmt.Errorf("seal report: %w", err)
+	}
 	var refusal string
 	if r.Refusal != nil {
 		b, err := canonical.Marshal(r.Refusal)

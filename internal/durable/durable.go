@@ -233,10 +233,9 @@ func (d *Dir) Writable(n int) error {
 	if err := d.check(named); err != nil {
 		return err
 	}
-	data := make([]byte, n)
-	done, err := d.tryNameless(data)
+	done, err := d.tryNameless(n)
 	if !done {
-		err = d.tryNamed(data)
+		err = d.tryNamed(make([]byte, n))
 	}
 	if err != nil {
 		return explain(fmt.Sprintf("try to write %d bytes in", n), d.path, err)

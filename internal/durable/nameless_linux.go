@@ -36,14 +36,17 @@ func (d *Dir) createNameless(name string, data []byte, perm fs.FileMode) (done b
 	}
 }
 
-// tryNameless writes data to a file that never gets a name.
-func (d *Dir) tryNameless(data []byte) (done bool, err error) {
+// tryNameless takes n bytes for a file that never gets a name.
+func (d *Dir) tryNameless(n int) (done bool, err error) {
 	f, err := d.openNameless(0o600)
 	if err != nil {
 		return false, nil
 	}
 	defer f.Close()
-	_, err = f.Write(data)
+	err = unix.Fallocate(int(f.Fd()), 0, 0, int64(n))
+	if errors.Is(err, unix.EOPNOTSUPP) {
+		_, err = f.Write(make([]byte, n))
+	}
 	return true, err
 }
 

@@ -18,3 +18,4 @@
 package seccomp
 
 //go:generate sh -c "go run ./gen > calls.tmp && mv calls.tmp calls_generated.go"
+//go:generate sh -c "go run ./genfilters > filters.tmp && mv filters.tmp filters_generated.go"

@@ -1,8 +1,10 @@
 package seccomp
 
 import (
+	"encoding/binary"
 	"fmt"
 	"slices"
+	"strconv"
 	"sync"
 )
 
@@ -51,17 +53,45 @@ func (o Options) check() error {
 
 func (o Options) family(f uint16) bool { return slices.Contains(o.SocketFamilies, f) }
 
+// Key names the options; equal options have equal keys.
+func (o Options) Key() string {
+	families := slices.Clone(o.SocketFamilies)
+	slices.Sort(families)
+	b := append([]byte(o.Arch), ' ', '0'+byte(o.Spawn), ' ')
+	b = strconv.AppendBool(b, o.ExecFiles)
+	for _, f := range slices.Compact(families) {
+		b = strconv.AppendUint(append(b, ' '), uint64(f), 10)
+	}
+	return string(b)
+}
+
+// Common are the option sets that nearly every launch uses. Their filters are
+// compiled ahead, see genfilters.
+func Common() []Options {
+	var list []Options
+	for _, arch := range []string{AMD64, ARM64} {
+		for spawn := SpawnNone; spawn <= SpawnProcesses; spawn++ {
+			for _, exec := range []bool{false, true} {
+				list = append(list, Options{Arch: arch, Spawn: spawn, SocketFamilies: []uint16{AFUnix}, ExecFiles: exec})
+			}
+		}
+	}
+	return list
+}
+
 // compiled remembers filters by their options: a supervisor launches many
 // workloads under few policies, and compiling costs more than a launch's
 // whole system call overhead.
 var compiled sync.Map // string to Filter
 
-// CompileCached is Compile, made once for each set of options in the life of
-// the process. The filter is the caller's own copy.
+// CompileCached is Compile, made once for each set of options: ahead for the
+// common ones, otherwise once in the life of the process. The filter is the
+// caller's own copy.
 func CompileCached(o Options) (Filter, error) {
-	families := slices.Clone(o.SocketFamilies)
-	slices.Sort(families)
-	key := fmt.Sprint(o.Arch, o.Spawn, slices.Compact(families), o.ExecFiles)
+	key := o.Key()
+	if code := precompiled(key); code != "" {
+		return parse(code), nil
+	}
 	if f, ok := compiled.Load(key); ok {
 		return slices.Clone(f.(Filter)), nil
 	}
@@ -71,4 +101,14 @@ func CompileCached(o Options) (Filter, error) {
 	}
 	compiled.Store(key, f)
 	return slices.Clone(f), nil
+}
+
+// parse reads what Filter.Bytes writes.
+func parse(code string) Filter {
+	f := make(Filter, len(code)/8)
+	for i := range f {
+		in := []byte(code[i*8 : i*8+8])
+		f[i] = Instruction{binary.LittleEndian.Uint16(in), in[2], in[3], binary.LittleEndian.Uint32(in[4:])}
+	}
+	return f
 }
