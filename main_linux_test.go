@@ -44,6 +44,6 @@ func TestMain(m *testing.M) {
 // What the examples need is said by name, and can be demanded.
 func TestThisHostRunsTheExamples(t *testing.T) {
 	if err := admitted(); err != nil {
-		need.Missing(t, "boundary", err.Error())
+		need.Missing(t, "confine", err.Error())
 	}
 }

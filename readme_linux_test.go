@@ -32,7 +32,7 @@ func answers(text string) map[string]string {
 // The first thing that the README shows is what happens.
 func TestReadmeShowsWhatTheCuriousProgramSees(t *testing.T) {
 	if err := admitted(); err != nil {
-		need.Missing(t, "boundary", err.Error())
+		need.Missing(t, "confine", err.Error())
 	}
 	readme, err := os.ReadFile("README.md")
 	if err != nil {
