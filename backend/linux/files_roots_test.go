@@ -136,7 +136,7 @@ func TestStateDirectoryIsOutOfReach(t *testing.T) {
 		"parent as x":    {expose("r", place.dir, "/x")},
 		"carved out of one view, not of the other": {grant("r", place.dir), grant("none", state), expose("r", place.dir, "/x")},
 		"carved out too low":                       {grant("r", place.dir), grant("none", state+"/keys")},
-		"standard input": {func(s *spec.Spec) { s.Controls.Stdin = spec.Stdin{Mode: spec.StdinFile, File: key} }},
+		"standard input":                           {func(s *spec.Spec) { s.Controls.Stdin = spec.Stdin{Mode: spec.StdinFile, File: key} }},
 	} {
 		own := request(m, "exit", "0")
 		own.Spec.Capabilities.Filesystem = own.Spec.Capabilities.Filesystem[1:] // the victim's file lies in place.dir

@@ -5,7 +5,9 @@ package linux_test
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"debug/elf"
+	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
@@ -535,4 +537,13 @@ func holds(t testing.TB, path, want string) {
 	case string(got) != want:
 		t.Errorf("%s holds %.80q, expected %.80q", path, got, want)
 	}
+}
+
+// sum is the hex SHA-256 of a file.
+func sum(t testing.TB, path string) string {
+	t.Helper()
+	data, err := os.ReadFile(path)
+	must(t, err)
+	s := sha256.Sum256(data)
+	return hex.EncodeToString(s[:])
 }

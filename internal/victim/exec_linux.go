@@ -18,7 +18,7 @@ var _ = Register(map[string]Act{
 	"memfd-exec":    memfdExec,
 	"map-exec":      One(mapExec),
 	"map-then-exec": One(mapThenExec),
-	"shm-exec":      shmExec,
+	"sealed-exec":   sealedExec,
 })
 
 // say prints a word, so that a test can see that a program ran.
@@ -71,9 +71,9 @@ func Memfd(name string) (int, error) {
 	return fd, fill(fd, data)
 }
 
-// shmExec becomes a copy of args[0] that a memory file sealed against
+// sealedExec becomes a copy of args[0] that a memory file sealed against
 // execution holds, after asking for the seal to be off.
-func shmExec(args []string) error {
+func sealedExec(args []string) error {
 	if len(args) == 0 {
 		return errUsage
 	}
