@@ -212,14 +212,14 @@ func status(t testing.TB, dir string) map[string]string {
 }
 
 // eventually waits for something that another process does.
-func eventually(t testing.TB, what string, f func() bool) {
+func eventually(t testing.TB, what string, f func() bool, more ...fmt.Stringer) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); ; {
 		if f() {
 			return
 		}
 		if time.Now().After(deadline) {
-			t.Fatalf("still not: %s", what)
+			t.Fatalf("still not: %s %s", what, more)
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
