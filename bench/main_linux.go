@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/bvisor/bvisor/backend/linux"
 )
@@ -32,14 +33,15 @@ var sections = []struct {
 
 // bench is what all sections share.
 type bench struct {
-	rounds  int
-	module  string // the source tree
-	dir     string // on disk, ours
-	memory  string // on a memory file system, ours; empty with why
-	noShm   error
-	filter  string
-	size    int // instructions in the filter
-	backend *linux.Backend
+	rounds   int
+	patience time.Duration // how long a round waits for the machine to be idle
+	module   string        // the source tree
+	dir      string        // on disk, ours
+	memory   string        // on a memory file system, ours; empty with why
+	noShm    error
+	filter   string
+	size     int // instructions in the filter
+	backend  *linux.Backend
 
 	floor   *floor
 	noFloor error
@@ -68,6 +70,7 @@ func run(args []string, out io.Writer) error {
 	}
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	rounds := flags.Int("n", 30, "rounds; each gives every subject one block of 10 launches")
+	patience := flags.Duration("wait", 20*time.Second, "how long a round waits at most until nothing else keeps the machine busy")
 	only := flags.String("only", strings.Join(names, ","), "sections to measure, separated by commas")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -79,9 +82,9 @@ func run(args []string, out io.Writer) error {
 		}
 	}
 	if *rounds < 1 || flags.NArg() > 0 {
-		return errors.New("usage: bench [-n ROUNDS] [-only SECTION,...], with at least one round")
+		return errors.New("usage: bench [-n ROUNDS] [-wait DURATION] [-only SECTION,...], with at least one round")
 	}
-	b, err := prepare(*rounds)
+	b, err := prepare(*rounds, *patience)
 	if err != nil {
 		return err
 	}
@@ -103,12 +106,12 @@ func run(args []string, out io.Writer) error {
 	return nil
 }
 
-func prepare(rounds int) (*bench, error) {
+func prepare(rounds int, patience time.Duration) (*bench, error) {
 	goMod, err := exec.Command("go", "env", "GOMOD").Output()
 	if err != nil {
 		return nil, fmt.Errorf("go env GOMOD: %w", err)
 	}
-	b := &bench{rounds: rounds, module: filepath.Dir(strings.TrimSpace(string(goMod))), backend: linux.New()}
+	b := &bench{rounds: rounds, patience: patience, module: filepath.Dir(strings.TrimSpace(string(goMod))), backend: linux.New()}
 	// Not below /tmp: the boundary's private one would hide it, and it is
 	// memory on many hosts.
 	if b.dir, err = os.MkdirTemp("/var/tmp", "bvisor-bench-"); err != nil {

@@ -56,9 +56,10 @@ func (r rates) median() string {
 	return fmt.Sprintf("%.0f", q.median)
 }
 
-// throughput measures every subject at every number of workers, in turn.
-func throughput(names []string, once map[string]func() error, workers []int, rounds int) (map[string]map[int]*rates, error) {
-	got := map[string]map[int]*rates{}
+// throughput measures every subject at every number of workers, in turn. busy
+// is as with interleave.
+func throughput(names []string, once map[string]func() error, workers []int, rounds int, patience time.Duration) (got map[string]map[int]*rates, busy int, err error) {
+	got = map[string]map[int]*rates{}
 	for _, name := range names {
 		got[name] = map[int]*rates{}
 		for _, n := range workers {
@@ -66,16 +67,19 @@ func throughput(names []string, once map[string]func() error, workers []int, rou
 		}
 	}
 	for round := range rounds {
+		if !awaitIdle(patience) {
+			busy++
+		}
 		for _, n := range workers {
 			for _, name := range names {
 				rate, err := perSecond(once[name], n, time.Second)
 				if err != nil {
-					return nil, fmt.Errorf("%s, %d at a time: %w", name, n, err)
+					return nil, 0, fmt.Errorf("%s, %d at a time: %w", name, n, err)
 				}
 				got[name][n].perSecond = append(got[name][n].perSecond, rate)
 			}
 		}
 		progress(round, rounds)
 	}
-	return got, nil
+	return got, busy, nil
 }

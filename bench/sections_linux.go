@@ -104,9 +104,10 @@ func (b *bench) launch() (*table, error) {
 		return cmd
 	})
 	subjects := []*subject{plain, floor, peer, shm, disk, sync, whole}
-	interleave(subjects, b.rounds, block)
+	busy := interleave(subjects, b.rounds, block, b.patience)
 	t := comparison("Launch of /bin/true", subjects, []*subject{plain, floor, peer}, []string{"plain", "floor", "bubblewrap"})
 	t.note("%d rounds of blocks of %d, in turn; ratios are medians over the rounds, quartiles in parentheses", b.rounds, block)
+	t.disturbed(busy, b.rounds)
 	return t, nil
 }
 
@@ -131,8 +132,9 @@ func (b *bench) heap() (*table, error) {
 	defer endLarge()
 	small.name, large.name = "no more heap than it needs", fmt.Sprintf("and %d GiB of touched heap", size>>30)
 	subjects := []*subject{small, large}
-	interleave(subjects, b.rounds, block)
+	busy := interleave(subjects, b.rounds, block, b.patience)
 	t := comparison("Heap of the calling process", subjects, []*subject{small}, []string{"small"})
+	t.disturbed(busy, b.rounds)
 	t.note("two processes that call Supervisor.Run, in turn")
 	return t, nil
 }
@@ -153,8 +155,9 @@ func (b *bench) steps() (*table, error) {
 	if err != nil {
 		return nil, err
 	}
-	interleave(subjects, b.rounds, block)
+	busy := interleave(subjects, b.rounds, block, b.patience)
 	t := comparison("Steps", subjects, nil, nil)
+	t.disturbed(busy, b.rounds)
 	spans := map[string][]time.Duration{}
 	var order []string
 	add := func(name string, d int64) {
@@ -205,12 +208,12 @@ func (b *bench) rate() (*table, error) {
 	defer c.close()
 	const plain, floor, ours = "plain start", "C floor", "Supervisor.Run in process, records in memory"
 	names := []string{plain, floor, ours}
-	workers := []int{1, 2, 4}
-	got, err := throughput(names, map[string]func() error{
+	workers, rounds := []int{1, 2, 4}, max(b.rounds/3, 3)
+	got, busy, err := throughput(names, map[string]func() error{
 		plain: command(func() *exec.Cmd { return exec.Command(truth) }),
 		floor: command(func() *exec.Cmd { return b.floor.command(truth) }),
 		ours:  c.once(truth),
-	}, workers, max(b.rounds/6, 3))
+	}, workers, rounds, b.patience)
 	if err != nil {
 		return nil, err
 	}
@@ -225,7 +228,8 @@ func (b *bench) rate() (*table, error) {
 		}
 		t.row(row...)
 	}
-	t.note("windows of one second, in turn, %d of each; more is better", max(b.rounds/6, 3))
+	t.note("windows of one second, in turn, %d of each; more is better", rounds)
+	t.disturbed(busy, rounds)
 	return t, nil
 }
 
@@ -252,9 +256,10 @@ func (b *bench) steady() (*table, error) {
 			return nil, err
 		}
 		subjects := []*subject{plain, floor, peer, ours}
-		interleave(subjects, b.rounds, 1)
+		busy := interleave(subjects, b.rounds, 1, b.patience)
 		done()
 		t := comparison("Work inside", subjects, []*subject{plain, floor}, []string{"outside", "floor"})
+		t.disturbed(busy, b.rounds)
 		if all == nil {
 			all = t
 		} else {

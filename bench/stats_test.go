@@ -63,7 +63,7 @@ func TestAFailureIsNoFigure(t *testing.T) {
 		return nil
 	})}
 	good := &subject{name: "good", block: repeat(func() error { return nil })}
-	interleave([]*subject{bad, good}, 3, 2)
+	interleave([]*subject{bad, good}, 3, 2, 0)
 	if bad.skip != "failed: broken" || len(bad.times.blocks) != 0 {
 		t.Errorf("the failing subject has %d blocks and says %q", len(bad.times.blocks), bad.skip)
 	}
@@ -89,5 +89,17 @@ func TestTableIsMarkdown(t *testing.T) {
 	const want = "### T\n\n|  | a | b |\n| --- | --: | --: |\n| x | 1 |  |\n\n- n 1\n\n"
 	if b.String() != want {
 		t.Errorf("printed %q, want %q", b.String(), want)
+	}
+}
+
+func TestProcessorTime(t *testing.T) {
+	const stat = "cpu  10 20 30 400 50 6 7 8 9 10\ncpu0 1 1 1 1 1 1 1 1 1 1\n"
+	if idle, all, ok := processorTime(stat); !ok || idle != 450 || all != 531 {
+		t.Errorf("idle %d of %d (%v), want 450 of 531", idle, all, ok)
+	}
+	for _, bad := range []string{"", "cpu 1 2 3", "cpu0 1 2 3 4 5 6 7 8\n", "cpu  a 2 3 4 5 6 7 8\n"} {
+		if _, _, ok := processorTime(bad); ok {
+			t.Errorf("%q was read", bad)
+		}
 	}
 }

@@ -29,10 +29,11 @@ func repeat(once func() error) func(n int) ([]time.Duration, error) {
 	}
 }
 
-// interleave gives every subject one block per round. A subject that fails is
+// interleave gives every subject one block per round, and returns how many
+// rounds began while others kept the machine busy. A subject that fails is
 // left out from then on, with its error as the reason: a figure of a launch
 // that did not work is no figure.
-func interleave(subjects []*subject, rounds, block int) {
+func interleave(subjects []*subject, rounds, block int, patience time.Duration) (busy int) {
 	for _, s := range subjects {
 		if s.skip == "" {
 			if _, err := s.block(min(block, 3)); err != nil { // caches and first faults
@@ -41,6 +42,9 @@ func interleave(subjects []*subject, rounds, block int) {
 		}
 	}
 	for round := range rounds {
+		if !awaitIdle(patience) {
+			busy++
+		}
 		for _, s := range subjects {
 			if s.skip != "" {
 				continue
@@ -54,6 +58,7 @@ func interleave(subjects []*subject, rounds, block int) {
 		}
 		progress(round, rounds)
 	}
+	return busy
 }
 
 // progress keeps one line on standard error.

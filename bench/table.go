@@ -20,6 +20,13 @@ func (t *table) note(format string, args ...any) {
 	t.notes = append(t.notes, fmt.Sprintf(format, args...))
 }
 
+// disturbed notes rounds that did not find the machine idle.
+func (t *table) disturbed(busy, rounds int) {
+	if busy > 0 {
+		t.note("%d of %d rounds began while something else kept the machine busy", busy, rounds)
+	}
+}
+
 // print writes the table; figures stand right.
 func (t *table) print(w io.Writer) error {
 	var b strings.Builder
