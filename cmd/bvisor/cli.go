@@ -76,6 +76,7 @@ func group(cmd *cobra.Command, args []string) error {
 		return &failure{code: exitUsage}
 	}
 	f := usage("unknown command %q", cmd.CommandPath()+" "+args[0])
+	cmd.SuggestionsMinimumDistance = 2 // letters
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 		return f.hinted("did you mean %q?", cmd.CommandPath()+" "+near[0])
 	}

@@ -238,7 +238,15 @@ func (q *request) grants(s *spec.Spec, abs func(string) string) {
 		}
 	}
 	for _, p := range q.deny {
-		*grants = append(*grants, spec.Grant{Access: spec.AccessNone, Paths: []string{abs(p)}, Origin: spec.FromSpec})
+		p = abs(p)
+		// The default grant of the working directory is nobody's request.
+		if i := slices.IndexFunc(*grants, func(g spec.Grant) bool {
+			return g.Origin == spec.FromDefault && len(g.Paths) == 1 && filepath.Clean(g.Paths[0]) == filepath.Clean(p)
+		}); i >= 0 {
+			*grants = slices.Delete(*grants, i, i+1)
+			continue
+		}
+		*grants = append(*grants, spec.Grant{Access: spec.AccessNone, Paths: []string{p}, Origin: spec.FromSpec})
 	}
 }
 

@@ -243,7 +243,7 @@ func (c *cli) listReports(asJSON bool, last int) error {
 		if l.Reason != "" {
 			outcome += ": " + shorten(l.Reason, 40)
 		}
-		rows = append(rows, []string{l.Attempt[:12], l.Time, outcome, shorten(strings.Join(l.Command, " "), 60)})
+		rows = append(rows, []string{l.Attempt[:12], l.Time, outcome, shorten(commandLine(l.Command), 60)})
 	}
 	open, err := log.Open()
 	if err != nil {
@@ -291,4 +291,12 @@ func shorten(s string, most int) string {
 		return string(r[:most-1]) + "…"
 	}
 	return s
+}
+
+// commandLine is a command for a list, with the program's bare name.
+func commandLine(command []string) string {
+	if len(command) == 0 {
+		return ""
+	}
+	return strings.Join(append([]string{filepath.Base(command[0])}, command[1:]...), " ")
 }

@@ -1,0 +1,9 @@
+//go:build !linux
+
+package main
+
+import "errors"
+
+func onFS() {}
+
+func canMount() error { return errors.New("there are no mount namespaces here") }
