@@ -107,10 +107,10 @@ func TestUnknownSectionsAreRefused(t *testing.T) {
 }
 
 func TestAWorkerSaysWhatItsTaskLacks(t *testing.T) {
-	if err := work("1"); err == nil || !strings.Contains(err.Error(), "expected BYTES STATE DIR") {
+	if err := work([]string{"1"}); err == nil || !strings.Contains(err.Error(), "expected BYTES STATE DIR") {
 		t.Errorf("error is %v, want what the task must be", err)
 	}
-	if err := work("x state dir"); err == nil || errors.Is(err, os.ErrNotExist) {
+	if err := work([]string{"x", "state", "dir"}); err == nil || errors.Is(err, os.ErrNotExist) {
 		t.Errorf("error is %v, want that x is no number", err)
 	}
 }

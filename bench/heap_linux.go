@@ -18,10 +18,10 @@ import (
 	"github.com/bvisor/bvisor/backend/linux"
 )
 
-// worker is the environment variable that makes this program a process with a
-// heap: "BYTES STATE DIR". It makes the launches it is told to and answers
-// with their times, so that two heaps can be measured in turn.
-const worker = "BVISOR_BENCH_WORKER"
+// worker is the first argument that makes this program a process with a heap;
+// BYTES STATE DIR follow. It makes the launches it is told to and answers with
+// their times, so that two heaps can be measured in turn.
+const worker = "worker"
 
 const chunk = 64 << 20
 
@@ -39,18 +39,17 @@ func ballast(n int64) [][]byte {
 	return list
 }
 
-func work(task string) error {
-	f := strings.SplitN(task, " ", 3)
-	if len(f) != 3 {
-		return fmt.Errorf("%s is %q, expected BYTES STATE DIR", worker, task)
+func work(task []string) error {
+	if len(task) != 3 {
+		return fmt.Errorf("%s has %d arguments, expected BYTES STATE DIR", worker, len(task))
 	}
-	n, err := strconv.ParseInt(f[0], 10, 64)
+	n, err := strconv.ParseInt(task[0], 10, 64)
 	if err != nil {
 		return err
 	}
 	heap := ballast(n)
 	defer runtime.KeepAlive(heap)
-	c, err := openConfined(linux.New(), f[1], f[2])
+	c, err := openConfined(linux.New(), task[1], task[2])
 	if err != nil {
 		return err
 	}
@@ -80,8 +79,7 @@ func withHeap(n int64, state, dir string) (*subject, func(), error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), fmt.Sprintf("%s=%d %s %s", worker, n, state, dir))
+	cmd := exec.Command(self, worker, strconv.FormatInt(n, 10), state, dir)
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {

@@ -52,10 +52,10 @@ type bench struct {
 
 func main() {
 	var err error
-	if task := os.Getenv(worker); task != "" {
-		err = work(task)
+	if args := os.Args[1:]; len(args) > 0 && args[0] == worker {
+		err = work(args[1:])
 	} else {
-		err = run(os.Args[1:], os.Stdout)
+		err = run(args, os.Stdout)
 	}
 	if err != nil && !errors.Is(err, flag.ErrHelp) {
 		fmt.Fprintln(os.Stderr, "bench:", err)

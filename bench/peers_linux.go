@@ -52,7 +52,7 @@ func buildCommand(module, dir string) (string, error) {
 	binary := filepath.Join(dir, "bvisor")
 	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, "./cmd/bvisor")
 	cmd.Dir = module
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Env = append(cmd.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build ./cmd/bvisor: %w: %s", err, out)
 	}
