@@ -19,6 +19,17 @@ type placeholder struct {
 	path   string
 	parent int
 	fd     int
+	stat   unix.Stat_t // when it was locked
+}
+
+// placeholderMode tells a placeholder from any other empty file: the sticky
+// bit means nothing on a file (inode(7)), so nobody sets it.
+const placeholderMode = unix.S_IFREG | unix.S_ISVTX | 0o400
+
+// isPlaceholder says whether a file is a run's placeholder: to another run the
+// place is as good as empty.
+func isPlaceholder(st *unix.Stat_t) bool {
+	return st.Mode == placeholderMode && st.Size == 0 && st.Nlink == 1 && int(st.Uid) == unix.Geteuid()
 }
 
 // placeholders makes one for each absent carve-out, through the descriptor of
@@ -49,35 +60,38 @@ func newPlaceholder(name string) (*placeholder, error) {
 	p := &placeholder{path: name, parent: dir.fd}
 	// Another run may remove the file between our opening and our locking it.
 	for range 100 {
-		p.fd, err = unix.Openat(p.parent, path.Base(name), unix.O_RDONLY|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o400)
+		p.fd, err = unix.Openat(p.parent, path.Base(name), unix.O_RDONLY|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, placeholderMode&^unix.S_IFMT)
 		if err != nil {
 			break
 		}
-		if err = unix.Flock(p.fd, unix.LOCK_SH); err != nil {
-			break
+		if err = unix.Flock(p.fd, unix.LOCK_SH); err == nil {
+			err = unix.Fstat(p.fd, &p.stat)
 		}
-		if p.current() {
+		if err == nil && p.current() {
 			return p, nil
 		}
 		unix.Close(p.fd)
+		if err != nil {
+			break
+		}
 	}
 	if err == nil {
-		err = errors.New("it keeps being replaced")
+		err = errors.New("somebody else made a file there; carve that out, or remove it")
 	}
 	unix.Close(p.parent)
 	return nil, fmt.Errorf("placeholder %s: %w", name, err)
 }
 
-// current says whether the locked file is still the one at the path, and
-// still empty.
+// current says whether the locked file is still the one at the path, and still
+// as it was when it was locked.
 func (p *placeholder) current() bool {
 	var open, there unix.Stat_t
 	return unix.Fstat(p.fd, &open) == nil && unix.Fstatat(p.parent, path.Base(p.path), &there, unix.AT_SYMLINK_NOFOLLOW) == nil &&
-		open.Ino == there.Ino && open.Dev == there.Dev && open.Size == 0 && open.Mode&unix.S_IFMT == unix.S_IFREG
+		open.Ino == there.Ino && open.Dev == there.Dev && isPlaceholder(&open) && open.Ctim == p.stat.Ctim
 }
 
-// removePlaceholders takes away what nobody else uses. What somebody wrote
-// into meanwhile is not ours to remove.
+// removePlaceholders takes away what nobody else uses. What somebody touched
+// or wrote into meanwhile is not ours to remove.
 func (r *run) removePlaceholders() {
 	for _, p := range r.kept {
 		if unix.Flock(p.fd, unix.LOCK_EX|unix.LOCK_NB) == nil && p.current() {

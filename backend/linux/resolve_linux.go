@@ -239,7 +239,11 @@ func (r *resolver) carveOuts() {
 		}
 		for _, name := range g.Paths {
 			p, err := lookup(name)
-			if err == unix.ENOENT {
+			if err == nil && isPlaceholder(&p.stat) {
+				unix.Close(p.fd) // another run keeps the place, and gives it up when it ends
+				err = unix.ENOENT
+			}
+			if err == unix.ENOENT || err == unix.ENOTDIR {
 				r.absent(g, name)
 				continue
 			}
@@ -266,9 +270,17 @@ func (r *resolver) absent(g spec.Grant, name string) {
 	for {
 		dir := path.Dir(missing)
 		p, err := lookup(dir)
-		if err == unix.ENOENT {
+		if err == nil && isPlaceholder(&p.stat) {
+			unix.Close(p.fd)
+			err = unix.ENOENT
+		}
+		if err == unix.ENOENT || err == unix.ENOTDIR {
 			missing = dir
 			continue
+		}
+		if err == nil && p.kind() != spec.KindDirectory {
+			unix.Close(p.fd)
+			err = unix.ENOTDIR
 		}
 		if err != nil {
 			message, hint := describe(err)
