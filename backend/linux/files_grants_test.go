@@ -102,14 +102,14 @@ func snapshot(t testing.TB, root string) string {
 		if err := unix.Lstat(name, &st); err != nil {
 			return err
 		}
-		size := st.Size
+		size, changed := st.Size, st.Mtim.Nano()
 		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
-			size = 0
+			size, changed = 0, 0 // its entries tell
 		}
 		attrs := make([]byte, 1024)
 		n, _ := unix.Llistxattr(name, attrs)
 		fmt.Fprintf(&b, "%s %o %d:%d %d %d links=%d %d %q\n", strings.TrimPrefix(name, root), st.Mode, st.Uid, st.Gid, size,
-			st.Mtim.Nano(), st.Nlink, st.Ino, attrs[:max(n, 0)])
+			changed, st.Nlink, st.Ino, attrs[:max(n, 0)])
 		return nil
 	}))
 	return b.String()

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/bvisor/bvisor"
 	"github.com/bvisor/bvisor/backend"
 	"github.com/bvisor/bvisor/internal/need"
 	"github.com/bvisor/bvisor/internal/victim"
@@ -156,8 +157,9 @@ func TestStateDirectoryIsOutOfReach(t *testing.T) {
 // The spec file is protected from writing, not from reading.
 func TestProtectedFileMayBeRead(t *testing.T) {
 	root := tree(t, "job.yaml", "other")
-	sup := *supervisor(t)
-	sup.Protected = append(slices.Clone(sup.Protected), backend.Protected{Path: root + "/job.yaml", What: "the spec file"})
+	own := supervisor(t)
+	sup := &bvisor.Supervisor{Backend: own.Backend, Log: own.Log, Key: own.Key, Secrets: own.Secrets,
+		Protected: append(slices.Clone(own.Protected), backend.Protected{Path: root + "/job.yaml", What: "the spec file"})}
 	for _, c := range []struct {
 		m  mods
 		ok bool
@@ -169,7 +171,7 @@ func TestProtectedFileMayBeRead(t *testing.T) {
 		{mods{grant("rw", root), grant("none", root+"/job.yaml")}, true},
 		{mods{expose("rw", root, "/x")}, false},
 	} {
-		_, err := attemptWith(t, &sup, t.Context(), request(c.m, "exit", "0"))
+		_, err := attemptWith(t, sup, t.Context(), request(c.m, "exit", "0"))
 		if c.ok && err != nil {
 			t.Errorf("%+v: %v", c.m, err)
 		} else if !c.ok && !slices.Equal(problems(t, err), []string{"spec.protected"}) {
