@@ -109,8 +109,8 @@ func TestCarveOutOfAPathThatIsNotThere(t *testing.T) {
 	control(t, "create", root+"/.env").succeeds(t)
 }
 
-// live starts a confined victim that waits, and returns what lets it go on.
-func live(t testing.TB, change mods, act string, args ...string) (done func() outcome) {
+// paused starts a confined victim that waits, and returns what lets it go on.
+func paused(t testing.TB, change mods, act string, args ...string) (done func() outcome) {
 	t.Helper()
 	gate, open, err := os.Pipe()
 	must(t, err)
@@ -149,7 +149,7 @@ func TestPlaceholderSharedByTwoRuns(t *testing.T) {
 	root := tree(t, "file")
 	env := root + "/.env"
 	carved := mods{grant("rw", root), grant("none", env)}
-	first, second := live(t, carved, "create", env), live(t, carved, "create", env)
+	first, second := paused(t, carved, "create", env), paused(t, carved, "create", env)
 	if st, err := os.Stat(env); err != nil || st.Size() != 0 {
 		t.Errorf("no placeholder: %v, %v", st, err)
 	}
@@ -196,7 +196,7 @@ func TestHostFileAtThePlaceOfAPlaceholder(t *testing.T) {
 	} {
 		root := tree(t, "file")
 		name := root + "/.env"
-		end := live(t, mods{grant("rw", root), grant("none", name)}, "read", root+"/file")
+		end := paused(t, mods{grant("rw", root), grant("none", name)}, "read", root+"/file")
 		put(t, name)
 		end()
 		supervisor(t).Wait()
@@ -209,7 +209,7 @@ func TestHostFileAtThePlaceOfAPlaceholder(t *testing.T) {
 func TestEmptyHostFileIsNoPlaceholder(t *testing.T) {
 	root := tree(t, "file")
 	name := root + "/.env"
-	end := live(t, mods{grant("rw", root), grant("none", name)}, "read", root+"/file")
+	end := paused(t, mods{grant("rw", root), grant("none", name)}, "read", root+"/file")
 	must(t, os.Remove(name))
 	must(t, os.WriteFile(name, nil, 0o600)) // like touch(1), or a lock
 	end()
@@ -217,7 +217,7 @@ func TestEmptyHostFileIsNoPlaceholder(t *testing.T) {
 	if _, err := os.Stat(name); err != nil {
 		t.Errorf("the run removed an empty file that is not its own: %v", err)
 	}
-	end = live(t, mods{grant("rw", root), grant("none", root+"/.other")}, "read", root+"/file")
+	end = paused(t, mods{grant("rw", root), grant("none", root+"/.other")}, "read", root+"/file")
 	must(t, exec.Command("touch", root+"/.other").Run())
 	must(t, os.Chmod(root+"/.other", 0o644))
 	end()
