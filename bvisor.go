@@ -88,7 +88,10 @@ func (s *Supervisor) Run(ctx context.Context, req Request) (*Result, error) {
 	observed, settle, err := s.Backend.Launch(ctx, backend.Launch{
 		Attempt: a.id, Plan: a.plan, Resolution: a.resolution, Env: env,
 		Stdin: req.Stdin, Stdout: req.Stdout, Stderr: req.Stderr, FDs: req.FDs,
-		Commit: func() error { return s.intend(a) },
+		Commit: func() error {
+			defer func() { go report.Warm() }()
+			return s.intend(a)
+		},
 	})
 	s.settling.Go(settle)
 	if err != nil {
@@ -118,13 +121,26 @@ func (s *Supervisor) prepare(ctx context.Context, sp spec.Spec) (*attempt, error
 	if err := spec.Validate(sp); err != nil {
 		return nil, err
 	}
-	var err error
-	if a.profile, err = s.Backend.Probe(ctx); err != nil {
-		return nil, &Fault{"probe", err}
+	probed := make(chan error, 1)
+	go func() {
+		var err error
+		a.profile, err = s.Backend.Probe(ctx)
+		probed <- err
+	}()
+	resolution, err := s.Backend.Resolve(ctx, spec.Expand(sp), s.Protected)
+	if e := <-probed; e != nil {
+		if err == nil {
+			resolution.Close()
+		}
+		if _, ok := errors.AsType[*Fault](e); !ok {
+			e = &Fault{"probe", e}
+		}
+		return nil, e
 	}
-	if a.resolution, err = s.Backend.Resolve(ctx, spec.Expand(sp), s.Protected); err != nil {
+	if err != nil {
 		return nil, err
 	}
+	a.resolution = resolution
 	a.plan, a.refusal = s.decide(a.resolution.Resolved(), a.profile)
 	return a, nil
 }

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/bvisor/bvisor/backend"
 	"github.com/bvisor/bvisor/internal/canonical"
@@ -43,13 +45,13 @@ func DefaultStateDir() (string, error) {
 }
 
 // OpenState opens a state directory, making it and its key on first use, and
-// proves that it can take entries. The key is read meanwhile: Key.Ready has its
+// proves that it can take entries. The key is read when it is needed: Key.Ready has its
 // error. The caller closes the Log.
 func OpenState(dir string) (*State, error) {
 	if err := durable.MkdirAll(dir); err != nil {
 		return nil, &Fault{"state directory", err}
 	}
-	key := report.LoadKeyLater(filepath.Join(dir, "keys"))
+	key := report.KeyIn(filepath.Join(dir, "keys"))
 	log, err := ledger.OpenDir(filepath.Join(dir, "ledger"))
 	if err == nil {
 		err = log.Preflight()
@@ -63,8 +65,35 @@ func OpenState(dir string) (*State, error) {
 // Supervisor returns a supervisor that keeps its records here. No grant may
 // reach the directory: it holds the key.
 func (s *State) Supervisor(b backend.Backend) *Supervisor {
-	return &Supervisor{Backend: b, Log: s.Log, Key: s.Key, Secrets: secret.NewRegistry(),
+	return &Supervisor{Backend: &recalling{Backend: b, state: s}, Log: s.Log, Key: s.Key, Secrets: secret.NewRegistry(),
 		Protected: []backend.Protected{{Path: s.Dir, What: "the state directory", Read: true}}}
+}
+
+// recalling is a backend whose first Probe returns what the state remembers.
+type recalling struct {
+	backend.Backend
+	state *State
+	once  sync.Once
+	err   error
+}
+
+func (r *recalling) Probe(ctx context.Context) (plan.Profile, error) {
+	r.once.Do(func() { r.err = r.state.Recall(ctx, r.Backend) })
+	if r.err != nil {
+		return plan.Profile{}, r.err
+	}
+	return r.Backend.Probe(ctx)
+}
+
+// Print lists a plan's program, where the backend has one.
+func (r *recalling) Print(w io.Writer, p plan.Plan, res backend.Resolution) error {
+	printer, ok := r.Backend.(interface {
+		Print(io.Writer, plan.Plan, backend.Resolution) error
+	})
+	if !ok {
+		return fmt.Errorf("the %s backend has no program to print", r.Name())
+	}
+	return printer.Print(w, p, res)
 }
 
 // probed is a profile with what it is true for.

@@ -41,7 +41,7 @@ func TestOthersVerifyOurs(t *testing.T) {
 	if err := json.Unmarshal(env, &e); err != nil {
 		t.Fatal(err)
 	}
-	v, err := dsse.NewEnvelopeVerifier(signer{k.private, k.ID()})
+	v, err := dsse.NewEnvelopeVerifier(signer{k.halves().private, k.ID()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,7 +75,7 @@ func TestWeVerifyOthers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	by, err := dsse.NewEnvelopeSigner(signer{k.private, k.ID()})
+	by, err := dsse.NewEnvelopeSigner(signer{k.halves().private, k.ID()})
 	if err != nil {
 		t.Fatal(err)
 	}

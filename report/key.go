@@ -3,10 +3,10 @@ package report
 import (
 	"crypto/ed25519"
 	"crypto/rand"
-	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Ed25519 (RFC 8032) is the only algorithm. An envelope does not say which
@@ -14,41 +14,26 @@ import (
 
 // Key seals reports.
 type Key struct {
-	*halves
-	loaded <-chan struct{} // closed when halves is complete; nil when it always was
+	load func() (halves, error) // once
 }
 
 type halves struct {
 	private ed25519.PrivateKey
 	public  PublicKey
-	err     error
 }
 
-// Ready waits until the key can seal, or says why it cannot.
+// Ready reads a key that was not read yet, and says why it cannot seal. The
+// first time costs as much as a good part of a launch, because the curve's
+// tables are made then: call it beside something else.
 func (k *Key) Ready() error {
-	if k.loaded != nil {
-		<-k.loaded
-	}
-	return k.err
+	_, err := k.load()
+	return err
 }
 
-// later reads a key beside what the caller does meanwhile: the curve's tables
-// are made at a process's first use of them, which takes as long as a good part
-// of a launch.
-func later(read func() (*Key, error)) *Key {
-	done := make(chan struct{})
-	k := &Key{&halves{}, done}
-	go func() {
-		defer close(done)
-		found, err := read()
-		if err != nil {
-			k.err = err
-			return
-		}
-		k.private, k.public = found.private, found.public
-		ed25519.Sign(k.private, nil)
-	}()
-	return k
+// halves of a key that failed to load are zero, and check nothing.
+func (k *Key) halves() halves {
+	h, _ := k.load()
+	return h
 }
 
 // PublicKey checks seals. The zero value checks none.
@@ -64,23 +49,17 @@ func NewKey() (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make key: %w", err)
 	}
-	return keyOf(private)
+	return keyOf(private), nil
 }
 
-func keyOf(private ed25519.PrivateKey) (*Key, error) {
-	public, err := publicOf(private.Public().(ed25519.PublicKey))
-	if err != nil {
-		return nil, err
-	}
-	return &Key{halves: &halves{private: private, public: public}}, nil
+func keyOf(private ed25519.PrivateKey) *Key {
+	h := halves{private, publicOf(private.Public().(ed25519.PublicKey))}
+	return &Key{func() (halves, error) { return h, nil }}
 }
 
-func publicOf(key ed25519.PublicKey) (PublicKey, error) {
-	der, err := x509.MarshalPKIXPublicKey(key)
-	if err != nil {
-		return PublicKey{}, fmt.Errorf("public key: %w", err)
-	}
-	return PublicKey{key, der, digest(der)}, nil
+func publicOf(key ed25519.PublicKey) PublicKey {
+	der := append([]byte(publicPrefix), key...)
+	return PublicKey{key, der, digest(der)}
 }
 
 // ID is the key's name in envelopes: the SHA-256, in hex, of the DER encoding
@@ -91,10 +70,7 @@ func (p PublicKey) ID() string { return p.id }
 func (k *Key) ID() string { return k.Public().id }
 
 // Public is the half that may be shown to everybody.
-func (k *Key) Public() PublicKey {
-	_ = k.Ready() // a key that failed to load has the zero half, which checks nothing
-	return k.public
-}
+func (k *Key) Public() PublicKey { return k.halves().public }
 
 // String names the key and keeps the secret half out of logs.
 func (k *Key) String() string { return "key " + k.ID() }
@@ -102,11 +78,18 @@ func (k *Key) String() string { return "key " + k.ID() }
 // GoString is String, for %#v.
 func (k *Key) GoString() string { return k.String() }
 
-func (k *Key) sign(message []byte) []byte { return ed25519.Sign(k.private, message) }
+func (k *Key) sign(message []byte) []byte { return ed25519.Sign(k.halves().private, message) }
 
 func (p PublicKey) verifies(message, sig []byte) bool {
 	return len(p.key) == ed25519.PublicKeySize && len(sig) == ed25519.SignatureSize && ed25519.Verify(p.key, message, sig)
 }
+
+// The DER encodings of RFC 8410 are these bytes and then 32 of the key. Reading
+// them needs none of crypto/x509, whose start-up every run would pay for.
+const (
+	publicPrefix  = "\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00"
+	privatePrefix = "\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20"
+)
 
 const (
 	publicBlock  = "PUBLIC KEY"  // RFC 7468 section 13
@@ -124,23 +107,20 @@ func ParsePublicKey(data []byte) (PublicKey, error) {
 	if err != nil {
 		return PublicKey{}, fmt.Errorf("public key: %w", err)
 	}
-	parsed, err := x509.ParsePKIXPublicKey(der)
-	if err != nil {
-		return PublicKey{}, fmt.Errorf("public key: %w", err)
+	key, ok := strings.CutPrefix(string(der), publicPrefix)
+	if !ok || len(key) != ed25519.PublicKeySize {
+		return PublicKey{}, errors.New("public key: it is not an Ed25519 key in the form of RFC 8410, and only these seal reports")
 	}
-	key, ok := parsed.(ed25519.PublicKey)
-	if !ok {
-		return PublicKey{}, fmt.Errorf("public key: it is a %T, and only Ed25519 keys seal reports", parsed)
-	}
-	return publicOf(key)
+	return publicOf(ed25519.PublicKey(key)), nil
 }
 
 // PEM is the key in PKCS #8, secret half included.
 func (k *Key) PEM() ([]byte, error) {
-	der, err := x509.MarshalPKCS8PrivateKey(k.private)
+	h, err := k.load()
 	if err != nil {
-		return nil, fmt.Errorf("private key: %w", err)
+		return nil, err
 	}
+	der := append([]byte(privatePrefix), h.private.Seed()...)
 	return pem.EncodeToMemory(&pem.Block{Type: privateBlock, Bytes: der}), nil
 }
 
@@ -150,15 +130,11 @@ func ParseKey(data []byte) (*Key, error) {
 	if err != nil {
 		return nil, fmt.Errorf("private key: %w", err)
 	}
-	parsed, err := x509.ParsePKCS8PrivateKey(der)
-	if err != nil {
-		return nil, fmt.Errorf("private key: %w", err)
+	seed, ok := strings.CutPrefix(string(der), privatePrefix)
+	if !ok || len(seed) != ed25519.SeedSize {
+		return nil, errors.New("private key: it is not an Ed25519 key in the form of RFC 8410, and only these seal reports")
 	}
-	private, ok := parsed.(ed25519.PrivateKey)
-	if !ok {
-		return nil, fmt.Errorf("private key: it is a %T, and only Ed25519 keys seal reports", parsed)
-	}
-	return keyOf(private)
+	return keyOf(ed25519.NewKeyFromSeed([]byte(seed))), nil
 }
 
 // block takes the one PEM block out of data.

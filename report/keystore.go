@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/bvisor/bvisor/internal/durable"
 )
@@ -19,10 +20,16 @@ const (
 	publicExt  = ".pem"
 )
 
-// LoadKeyLater is LoadOrCreateKey beside what the caller does meanwhile: the
-// key's methods wait, and Ready has the error.
-func LoadKeyLater(dir string) *Key {
-	return later(func() (*Key, error) { return LoadOrCreateKey(dir) })
+// KeyIn is the key that LoadOrCreateKey returns, read when it is first needed.
+// Ready reads it and has the error.
+func KeyIn(dir string) *Key {
+	return &Key{sync.OnceValues(func() (halves, error) {
+		k, err := LoadOrCreateKey(dir)
+		if err != nil {
+			return halves{}, err
+		}
+		return k.load()
+	})}
 }
 
 // LoadOrCreateKey returns the key kept in dir and makes one on first use.
@@ -93,7 +100,7 @@ func Rotate(dir string) (*Key, error) {
 	}
 	// Both are trusted before the switch: when two processes rotate at once,
 	// the loser's key may already have sealed something.
-	for _, p := range []PublicKey{former.public, k.public} {
+	for _, p := range []PublicKey{former.Public(), k.Public()} {
 		if err := Trust(dir, p); err != nil {
 			return nil, err
 		}
@@ -142,7 +149,7 @@ func TrustedKeys(dir string) ([]PublicKey, error) {
 	k, err := loadKey(d)
 	switch {
 	case err == nil:
-		keys = append(keys, k.public)
+		keys = append(keys, k.Public())
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, err
 	}

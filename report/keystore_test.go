@@ -31,7 +31,7 @@ func TestKeyIsMadeOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	again, err := LoadOrCreateKey(dir)
-	if err != nil || again.ID() != k.ID() || !bytes.Equal(again.private, k.private) {
+	if err != nil || again.ID() != k.ID() || !bytes.Equal(again.halves().private, k.halves().private) {
 		t.Fatalf("second use: %v", err)
 	}
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s"} {

@@ -13,11 +13,7 @@ import (
 // fixedKey is the key of the vectors: its seed is n 32 times over.
 func fixedKey(t testing.TB, n byte) *Key {
 	t.Helper()
-	k, err := keyOf(ed25519.NewKeyFromSeed([]byte(strings.Repeat(string(rune(n)), ed25519.SeedSize))))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return k
+	return keyOf(ed25519.NewKeyFromSeed([]byte(strings.Repeat(string(rune(n)), ed25519.SeedSize))))
 }
 
 func hash(s string) string { return digest([]byte(s)) }

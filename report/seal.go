@@ -3,8 +3,10 @@ package report
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/bvisor/bvisor/internal/canonical"
+	"github.com/bvisor/bvisor/plan"
 )
 
 // Seal encodes r once, hashes and signs these bytes, and returns the envelope.
@@ -32,9 +34,16 @@ func Seal(r *Report, key *Key) ([]byte, error) {
 	return key.envelope(payload)
 }
 
+// Warm makes the encoders of every part of a report, which otherwise the first
+// Seal of a process waits for.
+var Warm = sync.OnceFunc(func() {
+	// An empty report has no encoding that matters, or none at all.
+	_, _ = canonical.Marshal(&statement{Predicate: &Report{Plan: &plan.Plan{}, Refusal: &plan.Refusal{}, Posture: &Posture{}, Exit: &Exit{}, Usage: &Usage{}}})
+})
+
 func (k *Key) envelope(payload []byte) ([]byte, error) {
 	sig := k.sign(preAuth(PayloadType, payload))
-	out, err := canonical.Marshal(&envelope{payload, PayloadType, []signature{{k.public.id, sig}}})
+	out, err := canonical.Marshal(&envelope{payload, PayloadType, []signature{{k.ID(), sig}}})
 	if err != nil {
 		return nil, fmt.Errorf("seal report: envelope: %w", err)
 	}

@@ -258,7 +258,7 @@ func TestKeysOfOtherKindsAreRefused(t *testing.T) {
 	if p, err := ParsePublicKey([]byte(goodPublic)); err != nil || p.ID() != good.ID() {
 		t.Fatalf("control: %v", err)
 	}
-	if k, err := ParseKey(goodPrivate); err != nil || k.ID() != good.ID() || !bytes.Equal(k.private, good.private) {
+	if k, err := ParseKey(goodPrivate); err != nil || k.ID() != good.ID() || !bytes.Equal(k.halves().private, good.halves().private) {
 		t.Fatalf("control: %v", err)
 	}
 	for name, in := range map[string]string{
@@ -269,7 +269,7 @@ func TestKeysOfOtherKindsAreRefused(t *testing.T) {
 		"headers":  strings.Replace(goodPublic, "KEY-----\n", "KEY-----\nA: b\n\n", 1),
 		"cut":      goodPublic[:40],
 		"empty":    "",
-		"raw":      base64.StdEncoding.EncodeToString(good.private[32:]),
+		"raw":      base64.StdEncoding.EncodeToString(good.halves().private[32:]),
 		"damaged":  strings.Replace(goodPublic, "MC", "MD", 1),
 	} {
 		if _, err := ParsePublicKey([]byte(in)); err == nil {

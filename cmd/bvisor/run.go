@@ -88,11 +88,9 @@ func (c *cli) run(o *runOptions, args []string) error {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	defer interruptible(cancel)()
-	if err := state.Recall(ctx, b); err != nil {
-		return err
-	}
 	c.weakened(sp.Accept)
 	s := state.Supervisor(b)
+	defer s.Wait() // placeholders of carve-outs are removed by then
 	s.Protected = append(s.Protected, o.protected()...)
 	result, err := s.Run(ctx, bvisor.Request{Spec: sp, Stdin: c.stdin, FDs: fds,
 		Stdout: &relay{"standard output", c.stdout, cancel},

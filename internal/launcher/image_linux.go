@@ -3,8 +3,6 @@
 package launcher
 
 import (
-	"bytes"
-	"debug/elf"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -24,34 +22,56 @@ const page = 0x10000
 // its data segment.
 type Image struct{ header, data []byte }
 
+// ELF constants, elf(5). debug/elf has them too, and brings decompressors along
+// whose start-up every run would pay for.
+const (
+	elfIdent   = "\x7fELF\x02\x01\x01" // 64 bits, little-endian, version 1
+	elfExec    = 2
+	elfX86_64  = 62
+	elfAArch64 = 183
+	elfLoad    = 1
+	elfStack   = 0x6474e551 // PT_GNU_STACK: not executable
+	elfX       = 1
+	elfW       = 2
+	elfR       = 4
+	elfHeader  = 64
+	elfSegment = 56
+)
+
 // Image makes the program's image.
 func (p *Program) Image() Image {
 	data := p.encode(true)
-	machine := elf.EM_X86_64
+	machine := uint16(elfX86_64)
 	if runtime.GOARCH == "arm64" {
-		machine = elf.EM_AARCH64
+		machine = elfAArch64
 	}
-	var h bytes.Buffer
-	header := elf.Header64{
-		Ident:     [elf.EI_NIDENT]byte{0x7f, 'E', 'L', 'F', byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)},
-		Type:      uint16(elf.ET_EXEC),
-		Machine:   uint16(machine),
-		Version:   uint32(elf.EV_CURRENT),
-		Entry:     codeBase + page,
-		Phoff:     64,
-		Ehsize:    64,
-		Phentsize: 56,
-		Phnum:     3,
+	le := binary.LittleEndian
+	h := make([]byte, 16, elfHeader+3*elfSegment)
+	copy(h, elfIdent)
+	h = le.AppendUint16(h, elfExec)
+	h = le.AppendUint16(h, machine)
+	h = le.AppendUint32(h, 1)
+	h = le.AppendUint64(h, codeBase+page) // entry
+	h = le.AppendUint64(h, elfHeader)     // program headers follow
+	h = le.AppendUint64(h, 0)             // no sections
+	h = le.AppendUint32(h, 0)
+	for _, v := range []uint16{elfHeader, elfSegment, 3, 0, 0, 0} {
+		h = le.AppendUint16(h, v)
 	}
-	segments := []elf.Prog64{
-		{Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_X), Off: page, Vaddr: codeBase + page, Filesz: uint64(len(Machine)), Memsz: uint64(len(Machine)), Align: page},
-		{Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_W), Off: 2 * page, Vaddr: dataBase, Filesz: uint64(len(data)), Memsz: uint64(len(data)), Align: page},
-		{Type: uint32(elf.PT_GNU_STACK), Flags: uint32(elf.PF_R | elf.PF_W)},
+	for _, s := range []struct {
+		kind, flags        uint32
+		offset, addr, size uint64
+	}{
+		{elfLoad, elfR | elfX, page, codeBase + page, uint64(len(Machine))},
+		{elfLoad, elfR | elfW, 2 * page, dataBase, uint64(len(data))},
+		{elfStack, elfR | elfW, 0, 0, 0},
+	} {
+		h = le.AppendUint32(le.AppendUint32(h, s.kind), s.flags)
+		for _, v := range []uint64{s.offset, s.addr, s.addr, s.size, s.size, page} {
+			h = le.AppendUint64(h, v)
+		}
 	}
-	// Writes to a bytes.Buffer of fixed-size values cannot fail.
-	_ = binary.Write(&h, binary.LittleEndian, header)
-	_ = binary.Write(&h, binary.LittleEndian, segments)
-	return Image{header: h.Bytes(), data: data}
+	return Image{header: h, data: data}
 }
 
 // Seal writes the image to an executable memfd that nobody, its maker included,
