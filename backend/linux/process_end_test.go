@@ -181,8 +181,8 @@ func TestWallBudget(t *testing.T) {
 		if x := o.Report.Exit; x != nil && x.Signal != int(sig) && x.Code == 0 {
 			t.Errorf("%s: it ended with %+v", act, x)
 		}
-		b := o.Report.Budgets[0]
-		if b.Dimension != spec.Wall || b.Finding != "exceeded" || b.Used != nil && *b.Used < b.Requested {
+		b := o.bounded(t, spec.Wall)
+		if b.Finding != "exceeded" || b.Used != nil && *b.Used < b.Requested {
 			t.Errorf("%s: budget %+v", act, b)
 		}
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/bvisor/bvisor"
 	"github.com/bvisor/bvisor/internal/need"
 	"github.com/bvisor/bvisor/internal/victim"
+	"github.com/bvisor/bvisor/report"
 	"github.com/bvisor/bvisor/spec"
 )
 
@@ -153,6 +154,18 @@ func (o outcome) why() string {
 		return fmt.Sprintf("%+v", o.Report.Refusal.Reasons)
 	}
 	return fmt.Sprintf("%+v\n%s", o.Report.Outcome, o.Stderr)
+}
+
+// bounded is what the report says of a budget.
+func (o outcome) bounded(t testing.TB, d spec.Dimension) report.BudgetResult {
+	t.Helper()
+	for _, b := range o.Report.Budgets {
+		if b.Dimension == d {
+			return b
+		}
+	}
+	t.Fatalf("no budget %s in the report", d)
+	return report.BudgetResult{}
 }
 
 func stdin(mode string) func(*spec.Spec) {

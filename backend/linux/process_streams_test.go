@@ -168,12 +168,12 @@ func TestOutputBudget(t *testing.T) {
 	if relayed.Len() != limit || !bytes.Equal(relayed.Bytes(), pattern[:limit]) {
 		t.Errorf("%d bytes were relayed, expected the first %d", relayed.Len(), limit)
 	}
-	if b := o.Report.Budgets[0]; b.Finding != "exceeded" || b.Used == nil || *b.Used <= limit {
+	if b := o.bounded(t, spec.Output); b.Finding != "exceeded" || b.Used == nil || *b.Used <= limit {
 		t.Errorf("budget %+v", b)
 	}
 	// The control: as much as the limit is within.
 	o = run(t, mods{budget(spec.Output, limit)}, "flood", strconv.Itoa(limit)).succeeds(t)
-	if b := o.Report.Budgets[0]; b.Finding != "within" || b.Used == nil || *b.Used != limit {
+	if b := o.bounded(t, spec.Output); b.Finding != "within" || b.Used == nil || *b.Used != limit {
 		t.Errorf("budget %+v", b)
 	}
 }
@@ -397,7 +397,7 @@ func TestHandlesBudget(t *testing.T) {
 	if within["raise"] != -int64(unix.EPERM) {
 		t.Errorf("raising the limit gave %d", within["raise"])
 	}
-	b := o.Report.Budgets[0]
+	b := o.bounded(t, spec.Handles)
 	if b.ReadBack == nil || *b.ReadBack != limit || b.Finding != "within" {
 		t.Errorf("budget %+v", b)
 	}
