@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"github.com/bvisor/bvisor/spec"
@@ -243,7 +244,7 @@ func (q *request) grants(s *spec.Spec, abs func(string) string) {
 		if i := slices.IndexFunc(*grants, func(g spec.Grant) bool {
 			return g.Origin == spec.FromDefault && len(g.Paths) == 1 && filepath.Clean(g.Paths[0]) == filepath.Clean(p)
 		}); i >= 0 {
-			*grants = slices.Delete(*grants, i, i+1)
+			*grants = slices.Delete(slices.Clone(*grants), i, i+1)
 			continue
 		}
 		*grants = append(*grants, spec.Grant{Access: spec.AccessNone, Paths: []string{p}, Origin: spec.FromSpec})
@@ -309,4 +310,28 @@ func with[T comparable](list []T, v T) []T {
 // replace is list with v in place of what is like it.
 func replace[T any](list []T, v T, like func(T) bool) []T {
 	return append(slices.DeleteFunc(slices.Clone(list), like), v)
+}
+
+// completing says whether a shell asks, which costs every other start nothing.
+func completing() bool {
+	return len(os.Args) > 1 && strings.HasPrefix(os.Args[1], cobra.ShellCompRequestCmd)
+}
+
+// complete offers the values of flags that take one of a few.
+func complete(cmd *cobra.Command) {
+	var weakenings []string
+	for w := range spec.Weakenings {
+		weakenings = append(weakenings, string(w))
+	}
+	slices.Sort(weakenings)
+	for flag, values := range map[string][]string{
+		"accept":   weakenings,
+		"evidence": strings.Split(words(spec.Claims), ", "),
+		"spawn":    {string(spec.SpawnNone), string(spec.SpawnThreads), string(spec.SpawnProcesses)},
+		"commit":   {"manual", "on-success", "never"},
+		"backend":  {auto, "linux", "inert"},
+	} {
+		// It fails for a flag that does not exist, which a script would notice.
+		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
+	}
 }

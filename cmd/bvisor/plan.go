@@ -54,6 +54,9 @@ run.`,
 	cmd.MarkFlagsMutuallyExclusive("json", "program", "filter")
 	cmd.MarkFlagsMutuallyExclusive("profile", "program")
 	cmd.MarkFlagsMutuallyExclusive("profile", "filter")
+	if completing() {
+		complete(cmd)
+	}
 	return cmd
 }
 

@@ -59,6 +59,9 @@ says one JSON line on standard error instead of anything else.
 	f.BoolVarP(&c.quiet, "quiet", "q", false, "no hints, nothing that is only good to know")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "say how the run went even when it went well")
 	f.BoolVar(&o.steps, "steps", false, "show the launcher's phases with their times")
+	if completing() {
+		complete(cmd)
+	}
 	return cmd
 }
 
