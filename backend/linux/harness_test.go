@@ -440,19 +440,26 @@ var phases = map[string]string{"mount-namespace": "mounts", "landlock": "landloc
 func (o outcome) heldBy(t testing.TB, kind plan.Kind) {
 	t.Helper()
 	found := false
-	for _, r := range o.Report.Plan.Requirements {
-		if r.Kind != kind {
-			continue
-		}
+	held := func(v plan.Verdict, mechanisms []plan.Mechanism) {
 		found = true
-		if r.Verdict.Enforcement != spec.Enforced || len(r.Mechanisms) == 0 {
-			t.Errorf("%s: %s is held by %+v, expected something enforced", o.Act, kind, r.Mechanisms)
+		if v.Enforcement != spec.Enforced || len(mechanisms) == 0 {
+			t.Errorf("%s: %s is held by %+v, expected something enforced", o.Act, kind, mechanisms)
 		}
-		for _, m := range r.Mechanisms {
+		for _, m := range mechanisms {
 			phase := phases[m.Name]
 			if phase != "" && !slices.ContainsFunc(o.Report.Transcript, func(p report.Phase) bool { return p.Name == phase && p.Status == "done" }) {
 				t.Errorf("%s: %s is held by %s, whose phase %s is not done: %+v", o.Act, kind, m.Name, phase, o.Report.Transcript)
 			}
+		}
+	}
+	for _, r := range o.Report.Plan.Requirements {
+		if r.Kind == kind {
+			held(r.Verdict, r.Mechanisms)
+		}
+	}
+	for _, b := range o.Report.Plan.Budgets {
+		if plan.BudgetKind(b.Dimension) == kind {
+			held(b.Verdict, b.Mechanisms)
 		}
 	}
 	if !found {
