@@ -1,34 +1,36 @@
 package victim
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
 var _ = Register(map[string]Act{
-	"exit":     One(exit),
-	"read":     One(read),
-	"write":    One(write),
-	"list":     One(list),
-	"stat":     One(func(p string) error { return unix.Lstat(p, new(unix.Stat_t)) }),
-	"create":   One(create),
-	"mkdir":    One(func(p string) error { return unix.Mkdir(p, 0o755) }),
-	"mkfifo":   One(func(p string) error { return unix.Mkfifo(p, 0o644) }),
-	"rmdir":    One(unix.Rmdir),
-	"unlink":   One(unix.Unlink),
-	"chdir":    One(unix.Chdir),
-	"rename":   Two(unix.Rename),
-	"link":     Two(unix.Link),
-	"symlink":  Two(unix.Symlink),
-	"truncate": One(func(p string) error { return unix.Truncate(p, 0) }),
-	"chmod":    One(func(p string) error { return unix.Chmod(p, 0o600) }),
-	"chown":    One(func(p string) error { return unix.Lchown(p, os.Getuid(), os.Getgid()) }),
-	"utimes":   One(func(p string) error { return unix.UtimesNano(p, make([]unix.Timespec, 2)) }),
-	"setxattr": One(func(p string) error { return unix.Lsetxattr(p, "user.bvisor", []byte("x"), 0) }),
-	"copy":     Two(copyFile),
+	"exit":      One(exit),
+	"read":      One(read),
+	"write":     One(write),
+	"list":      One(list),
+	"stat":      One(func(p string) error { return unix.Lstat(p, new(unix.Stat_t)) }),
+	"create":    One(create),
+	"mkdir":     One(func(p string) error { return unix.Mkdir(p, 0o755) }),
+	"mkfifo":    One(func(p string) error { return unix.Mkfifo(p, 0o644) }),
+	"rmdir":     One(unix.Rmdir),
+	"unlink":    One(unix.Unlink),
+	"chdir":     One(unix.Chdir),
+	"rename":    Two(unix.Rename),
+	"link":      Two(unix.Link),
+	"symlink":   Two(unix.Symlink),
+	"truncate":  One(func(p string) error { return unix.Truncate(p, 0) }),
+	"chmod":     One(func(p string) error { return unix.Chmod(p, 0o600) }),
+	"chown":     One(func(p string) error { return unix.Lchown(p, os.Getuid(), os.Getgid()) }),
+	"utimes":    One(func(p string) error { return unix.UtimesNano(p, make([]unix.Timespec, 2)) }),
+	"setxattr":  One(func(p string) error { return unix.Lsetxattr(p, "user.bvisor", []byte("x"), 0) }),
+	"copy-each": copyEach,
 })
 
 // exit ends with the given status, or fails if it is no number.
@@ -117,6 +119,24 @@ func copyFile(from, to string) error {
 	}
 	defer unix.Close(fd)
 	return fill(fd, data)
+}
+
+// copyEach copies pairs of files and prints how each ended: 0 or the number of
+// its error.
+func copyEach(args []string) error {
+	if len(args)%2 != 0 {
+		return errUsage
+	}
+	var ends []string
+	for i := 0; i < len(args); i += 2 {
+		n := unix.Errno(0)
+		if err := copyFile(args[i], args[i+1]); err != nil && !errors.As(err, &n) {
+			return err
+		}
+		ends = append(ends, strconv.Itoa(int(n)))
+	}
+	_, err := os.Stdout.WriteString(strings.Join(ends, " "))
+	return err
 }
 
 // list prints the names in a directory, one per line.
