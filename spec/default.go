@@ -11,7 +11,7 @@ import (
 // the usual one.
 //
 // Where cwd is the root directory it is not granted: that would show the whole
-// host. Where it is /tmp itself, the private directory moves to /var/tmp.
+// host. The program starts in the boundary's own root then. Where it is /tmp itself, the private directory moves to /var/tmp.
 func Default(cwd string, command []string, env ...EnvEntry) Spec {
 	temp := "/tmp"
 	if cwd == temp {
@@ -30,12 +30,14 @@ func Default(cwd string, command []string, env ...EnvEntry) Spec {
 	}
 	slices.SortStableFunc(entries, func(a, b EnvEntry) int { return cmp.Compare(a.Name, b.Name) })
 	var grants []Grant
+	dir := ""
 	if cwd != "/" {
+		dir = cwd
 		grants = []Grant{{Access: "rx", Paths: []string{cwd}, Origin: FromDefault}}
 	}
 	return Spec{
 		Version:  Version,
-		Workload: Workload{Command: slices.Clone(command), Dir: cwd},
+		Workload: Workload{Command: slices.Clone(command), Dir: dir},
 		Presets:  []string{"system"},
 		Capabilities: Capabilities{
 			Filesystem:  grants,

@@ -105,7 +105,7 @@ func unseen(paths []string, seen map[string]bool) []string {
 // givesWay says whether a grant of the spec decides over a path of g.
 func givesWay(path string, g Grant, own []Grant) bool {
 	return slices.ContainsFunc(own, func(o Grant) bool {
-		return o.covers(path) && (o.Access == AccessNone || o.Access.covers(g.Access))
+		return o.covers(path) && (o.Access == AccessNone || g.Access != AccessNone && o.Access.covers(g.Access))
 	})
 }
 

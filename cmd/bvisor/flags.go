@@ -101,12 +101,26 @@ func (q *request) spec(c *cli, args []string) (spec.Spec, error) {
 			term = append(term, spec.EnvEntry{Name: "TERM", Value: t})
 		}
 		s = spec.Default(cwd, args, term...)
+		c.hideState(&s, cwd)
 	}
 	q.merge(&s, cwd)
 	if len(q.problems) > 0 {
 		return spec.Spec{}, &spec.Error{Problems: q.problems}
 	}
 	return s, nil
+}
+
+// hideState takes the state directory out of the default spec's grant of a
+// working directory around it, such as a home directory. Without it no run
+// would be admitted there.
+func (c *cli) hideState(s *spec.Spec, cwd string) {
+	dir, err := c.state()
+	if err != nil {
+		return // said when it is opened
+	}
+	if below, err := filepath.Rel(cwd, dir); err == nil && cwd != "/" && filepath.IsLocal(below) && below != "." {
+		s.Capabilities.Filesystem = append(s.Capabilities.Filesystem, spec.Grant{Access: spec.AccessNone, Paths: []string{dir}, Origin: spec.FromDefault})
+	}
 }
 
 // parseSpec reads a spec whose relative paths start at its file.
@@ -235,6 +249,7 @@ func (q *request) grants(s *spec.Spec, abs func(string) string) {
 			p = abs(p)
 			var have spec.Access
 			*grants, have = without(*grants, p)
+			have = union(have, preset(s.Presets, p))
 			*grants = append(*grants, spec.Grant{Access: union(have, flag.access), Paths: []string{p}, Origin: spec.FromSpec})
 		}
 	}
@@ -269,6 +284,19 @@ func without(grants []spec.Grant, path string) ([]spec.Grant, spec.Access) {
 		rest = append(rest, g)
 	}
 	return rest, have
+}
+
+// preset returns the rights that presets give to a path. Theirs would give way
+// to the flag's.
+func preset(names []string, path string) spec.Access {
+	var have spec.Access
+	for _, p := range spec.Presets() {
+		if slices.Contains(names, p.Name) {
+			_, rights := without(p.Grants, path)
+			have = union(have, rights)
+		}
+	}
+	return have
 }
 
 func union(a, b spec.Access) spec.Access {
