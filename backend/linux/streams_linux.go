@@ -123,14 +123,35 @@ func (r *run) stdin(ours *[]*os.File) (*os.File, error) {
 			return nil, fmt.Errorf("pipe for stdin: %w", err)
 		}
 		*ours = append(*ours, read)
-		r.own(write)
-		go func() {
-			defer write.Close()
-			_, _ = io.Copy(write, source) // ends with the terminal's end of file or with the pipe
-		}()
+		go relayTerminal(source, write)
 		return read, nil
 	}
 	return nowhere(os.O_RDONLY, ours)
+}
+
+// relayTerminal passes on what is typed until the terminal's end of file or
+// until nobody reads the pipe any more. It reads only what somebody is there
+// for: the line that is typed after the run is its reader's.
+func relayTerminal(source, pipe *os.File) {
+	defer pipe.Close()
+	buf := make([]byte, 4096)
+	fds := []unix.PollFd{{Fd: int32(source.Fd()), Events: unix.POLLIN}, {Fd: int32(pipe.Fd())}}
+	for {
+		if _, err := unix.Poll(fds, -1); err == unix.EINTR {
+			continue
+		} else if err != nil || fds[1].Revents != 0 { // POLLERR: poll(2)
+			return
+		}
+		n, err := source.Read(buf)
+		if n > 0 {
+			if _, e := pipe.Write(buf[:n]); e != nil {
+				return
+			}
+		}
+		if err != nil {
+			return
+		}
+	}
 }
 
 // describeTable states every descriptor that the launcher starts with, and
