@@ -83,6 +83,18 @@ func group(cmd *cobra.Command, args []string) error {
 	return f.hinted("%q lists the commands", cmd.CommandPath()+" --help")
 }
 
+// noEmptyValue refuses --wall "" and the like: a variable that was not set must
+// not become a bound that is not there.
+func noEmptyValue(flags *pflag.FlagSet) error {
+	var err error
+	flags.Visit(func(f *pflag.Flag) {
+		if f.Value.Type() == "string" && f.Value.String() == "" && err == nil {
+			err = usage("--%s: the value is empty", f.Name).hinted("leave the flag out, or give it a value")
+		}
+	})
+	return err
+}
+
 func badFlag(cmd *cobra.Command, err error) error {
 	f := usage("%s", err)
 	var unknown *pflag.NotExistError

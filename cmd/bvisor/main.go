@@ -37,6 +37,8 @@ What is not granted is denied. Nothing runs with less than was asked for.`,
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs,
 		RunE:          group,
+		// No command has a hook of its own, so this one is run for all.
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return noEmptyValue(cmd.Flags()) },
 	}
 	root.SetOut(c.stdout)
 	root.SetErr(c.stderr)

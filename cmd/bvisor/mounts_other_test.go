@@ -6,4 +6,6 @@ import "errors"
 
 func onFS() {}
 
+func noUserNamespaces() {}
+
 func canMount() error { return errors.New("there are no mount namespaces here") }

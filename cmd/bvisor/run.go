@@ -140,8 +140,10 @@ func (c *cli) finish(o *runOptions, state *bvisor.State, b backend.Backend, resu
 		}
 	}
 	stale := r.Outcome.Status == report.SetupFailed && code == exitFault && len(r.Transcript) > 0
-	if stale {
-		err = errors.Join(err, state.Forget(b)) // the kept profile promised what the launch did not find
+	if stale || r.Refusal != nil {
+		// The kept profile promised what the launch did not find, or it may
+		// refuse what has been put right since.
+		err = errors.Join(err, state.Forget(b))
 	}
 	if err != nil {
 		code = exitFault
