@@ -130,7 +130,7 @@ func TestArgumentRulesAgainstReference(t *testing.T) {
 			args [3][]uint64
 		}{
 			{"prctl", [3][]uint64{{46, 47, 48, 47 | 1<<32}, vals, {0}}},
-			{"prlimit64", [3][]uint64{{0}, {3, 4, 5, 4 | 1<<32}, vals}},
+			{"prlimit64", [3][]uint64{{0, 1, 1 << 32}, {3, 4, 5, 4 | 1<<32}, vals}},
 			{"seccomp", [3][]uint64{{0, 1, 2, 1 | 1<<32}, vals, {0}}},
 			{"socket", [3][]uint64{{0, 1, 2, 3, 10, 16, 17, 2 | 1<<32, 16 | 1<<32}, vals, {0, 1, 6, 9, 17, 262, 6 | 1<<32}}},
 			{"socketpair", [3][]uint64{{0, 1, 2, 1 | 1<<32}, vals, {0}}},

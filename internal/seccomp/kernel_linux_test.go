@@ -143,6 +143,7 @@ func attempts() []attempt {
 		{"mknod fifo", "mknodat", [6]uintptr{none, missingPathPtr(), unix.S_IFIFO | 0o600}, unix.ENOENT, false},
 		{"memfd executable", "memfd_create", [6]uintptr{missingPathPtr() + 13, 0}, unix.EPERM, true},
 		{"core limit and old", "prlimit64", [6]uintptr{0, unix.RLIMIT_CORE, coreLimitsPtr(), coreLimitsPtr()}, unix.EPERM, true},
+		{"limit of another", "prlimit64", [6]uintptr{uintptr(os.Getppid()), unix.RLIMIT_CORE, coreLimitsPtr(), 0}, unix.EPERM, true},
 		{"core limit read", "prlimit64", [6]uintptr{0, unix.RLIMIT_CORE, 0, coreLimitsPtr()}, 0, false},
 		{"prctl perf", "prctl", [6]uintptr{unix.PR_TASK_PERF_EVENTS_DISABLE}, unix.EPERM, true},
 		{"prctl unknown", "prctl", [6]uintptr{9999}, unix.EINVAL, false},

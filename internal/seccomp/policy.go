@@ -75,7 +75,7 @@ var policy = []group{
 	{"getpriority setpriority ioprio_get ioprio_set", allow, "within the pid namespace; raising priority needs a Linux capability"},
 	{"getrlimit getrusage times sysinfo uname getcpu getrandom", allow, "facts about the program and the machine"},
 	{"setrlimit", setrlimitResource, "limits can only shrink, but a core limit of 0 gives more than the boundary's 1: with 1 the kernel does not start a piped core handler either (fs/coredump.c)"},
-	{"prlimit64", prlimitResource, "as setrlimit; other processes are out of sight"},
+	{"prlimit64", prlimitResource, "as setrlimit, and process 1 is in sight"},
 	{"clock_gettime clock_getres gettimeofday time clock_nanosleep nanosleep alarm getitimer setitimer", allow, "reading clocks and the program's own timers"},
 	{"timer_create timer_settime timer_gettime timer_getoverrun timer_delete", allow, "the program's own timers"},
 	{"personality", personalityValue, "the ordinary execution domain, the query, and no address randomisation for the program itself, as debuggers and sanitizers ask for; the others revive old bugs for old programs"},

@@ -81,10 +81,10 @@ func reference(o Options, d Data) uint32 {
 		}
 		return allow
 	case "prlimit64":
-		if low(1) == 4 && d.Args[2] != 0 && d.Args[3] == 0 {
+		if low(0) == 0 && low(1) == 4 && d.Args[2] != 0 && d.Args[3] == 0 {
 			return noop
 		}
-		return permit(low(1) != 4 || d.Args[2] == 0)
+		return permit(d.Args[2] == 0 || low(0) == 0 && low(1) != 4)
 	case "personality":
 		return permit(low(0) == 0 || low(0) == 0x40000 || int32(low(0)) == -1)
 	case "socketpair":

@@ -113,11 +113,14 @@ var setrlimitResource = rule{"no effect for RLIMIT_CORE", func(g graph, _ Option
 }}
 
 // prlimit64(pid_t, unsigned int resource, const struct rlimit64 *new, struct
-// rlimit64 *old): it only reads when new is a null pointer. A caller that wants
-// the old limit too would find nothing there, so it gets an error.
-var prlimitResource = rule{"no effect for setting RLIMIT_CORE; EPERM for setting it and reading the old limit", func(g graph, _ Options) *decision {
-	set := g.zero64(3, g.errno(eNone), g.errno(ePERM))
-	return g.low32(1, g.allow(), arm{values[uint32](rlimitCore), g.zero64(2, g.allow(), set)})
+// rlimit64 *old): it only reads when new is a null pointer. Only the caller
+// itself, pid 0, can be limited: a limit on the CPU time of process 1 would end
+// the boundary from inside. A caller that wants the old core limit too would
+// find nothing there, so it gets an error.
+var prlimitResource = rule{"EPERM for limiting another process; no effect for setting RLIMIT_CORE, EPERM with reading the old limit", func(g graph, _ Options) *decision {
+	core := g.zero64(3, g.errno(eNone), g.errno(ePERM))
+	own := g.low32(1, g.allow(), arm{values[uint32](rlimitCore), core})
+	return g.zero64(2, g.allow(), g.low32(0, g.errno(ePERM), arm{values[uint32](0), own}))
 }}
 
 // personality(unsigned int): 0xffffffff asks and changes nothing.
