@@ -40,6 +40,7 @@ type mount struct {
 	exec   bool // with temp
 	bind   bool // the directory onto itself: it cannot be renamed any more
 	parent *spec.Root
+	source string // with temp: where its memory stands in the skeleton
 }
 
 // mounts builds the boundary's root in memory and makes it the root. Relative
@@ -67,6 +68,7 @@ func (l *lowering) mounts() error {
 	for i := range list {
 		l.place(&list[i], abi)
 	}
+	l.verify(list)
 	l.privateProc(abi)
 	l.enterRoot(abi)
 	l.done("mounts")
@@ -122,7 +124,12 @@ func (l *lowering) mountList() ([]mount, error) {
 		list = append(list, mount{dest: "/dev/shm", temp: true})
 	}
 	for i := range list {
-		list[i].parent = enclosing(roots, list[i].dest)
+		m := &list[i]
+		m.parent = enclosing(roots, m.dest)
+		m.source = rel(m.dest)
+		if m.parent != nil || !l.has(plan.MinimalDev) && within(m.dest, "/dev") {
+			m.source = ".temp" + strconv.Itoa(i) // the directory is the host's
+		}
 	}
 	for _, m := range slices.Clone(list) {
 		if m.parent != nil && m.parent.Access.Write() {
@@ -200,8 +207,11 @@ func rel(dest string) string {
 	return dest[1:]
 }
 
-// maskFile is what closes other files; it stands in the new root.
-const maskFile = ".mask"
+// What closes other files and directories; they stand in the new root.
+const (
+	maskFile = ".mask"
+	maskDir  = ".masked"
+)
 
 const synthesised = 5 // files of a page each that makeRoot and place write
 
@@ -220,7 +230,7 @@ func (l *lowering) makeRoot(list []mount, abi int) {
 		if !made[dir] {
 			mkdir(path.Dir(dir))
 			made[dir] = true
-			l.Call("mkdirat", unix.SYS_MKDIRAT, launcher.Flag(unix.AT_FDCWD, "AT_FDCWD"), l.Str(rel(dir)), launcher.Flag(0o755, "0755"))
+			l.mkdirat(rel(dir), 0o755)
 		}
 	}
 	mkdir("/dev")
@@ -246,10 +256,16 @@ func (l *lowering) makeRoot(list []mount, abi int) {
 		mkdir("/etc")
 		l.accounts(abi)
 	}
-	if len(l.closed) > 0 || slices.ContainsFunc(list, func(m mount) bool {
-		return m.root != nil && m.root.Role == spec.RoleCarveOut && m.root.Kind != spec.KindDirectory
-	}) {
+	masks := func(directory bool) bool {
+		return slices.ContainsFunc(list, func(m mount) bool {
+			return m.root != nil && m.root.Role == spec.RoleCarveOut && (m.root.Kind == spec.KindDirectory) == directory
+		})
+	}
+	if len(l.closed) > 0 || masks(false) {
 		l.emptyFile(maskFile)
+	}
+	if masks(true) {
+		l.mkdirat(maskDir, 0)
 	}
 	if !l.has(plan.NoSys) {
 		mkdir("/sys")
@@ -269,6 +285,10 @@ func storage(p plan.Plan) (size, inodes int64) {
 
 func (l *lowering) emptyFile(name string) {
 	l.Call("mknodat", unix.SYS_MKNODAT, launcher.Flag(unix.AT_FDCWD, "AT_FDCWD"), l.Str(name), launcher.Flag(unix.S_IFREG, "S_IFREG"), launcher.Int(0))
+}
+
+func (l *lowering) mkdirat(name string, mode int) {
+	l.Call("mkdirat", unix.SYS_MKDIRAT, launcher.Flag(unix.AT_FDCWD, "AT_FDCWD"), l.Str(name), launcher.Flag(mode, fmt.Sprintf("%#o", mode)))
 }
 
 func (l *lowering) symlink(target, name string) {
@@ -330,6 +350,60 @@ func (l *lowering) openTree(name string, recursive bool) {
 	l.Call("open_tree", unix.SYS_OPEN_TREE, launcher.Flag(unix.AT_FDCWD, "AT_FDCWD"), l.Str(name), launcher.Flag(uint64(flags), text)).To(launcher.Addr(l.tree))
 }
 
+// spot opens a mount point that lies in what is granted. Others on the host may
+// change names there meanwhile, so no link is followed, and where it is known
+// which file was resolved it must be that one.
+func (l *lowering) spot(m *mount) launcher.Arg {
+	spot := l.Var("mount point")
+	l.openLinkFree(rel(m.dest)).To(launcher.Addr(spot))
+	if m.pin != nil && m.root.Role != spec.RoleExpose && m.parent.Role == spec.RoleGrant {
+		l.identify(spot, &m.pin.stat)
+	}
+	return spot
+}
+
+func (l *lowering) openLinkFree(name string) launcher.Op {
+	how := binary.LittleEndian.AppendUint64(nil, unix.O_PATH|unix.O_CLOEXEC|unix.O_NOFOLLOW)
+	how = binary.LittleEndian.AppendUint64(how, 0)
+	how = binary.LittleEndian.AppendUint64(how, unix.RESOLVE_NO_SYMLINKS)
+	return l.Call("openat2", unix.SYS_OPENAT2, launcher.Flag(unix.AT_FDCWD, "AT_FDCWD"), l.Str(name),
+		l.Bytes(how, "{O_PATH|O_CLOEXEC|O_NOFOLLOW, RESOLVE_NO_SYMLINKS}"), launcher.Int(len(how)))
+}
+
+const moveToEmptyPath = 0x40 // MOVE_MOUNT_T_EMPTY_PATH, linux/mount.h
+
+// put attaches the tree at the place of m.
+func (l *lowering) put(m *mount) {
+	if m.parent == nil {
+		l.attach(m.dest)
+		return
+	}
+	l.putAt(l.spot(m))
+}
+
+func (l *lowering) putAt(spot launcher.Arg) {
+	l.Call("move_mount", unix.SYS_MOVE_MOUNT, l.tree, l.Str(""), spot, l.Str(""),
+		launcher.Flag(unix.MOVE_MOUNT_F_EMPTY_PATH|moveToEmptyPath, "MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH"))
+	l.Call("close", unix.SYS_CLOSE, l.tree)
+	l.Call("close", unix.SYS_CLOSE, spot)
+}
+
+// verify looks again at every mount point that lies in what is granted, once
+// all of them stand: from now on none of the names above them can be changed
+// from inside, so what is at the path then stays there. An exchange of names
+// on the host, between the mount of a parent and that of its child, ends here.
+func (l *lowering) verify(list []mount) {
+	for _, m := range list {
+		if m.parent == nil {
+			continue
+		}
+		l.openLinkFree(rel(m.dest)).To(launcher.Addr(l.tree))
+		l.Call("statx", unix.SYS_STATX, l.tree, l.Str(""), launcher.Flag(unix.AT_EMPTY_PATH, "AT_EMPTY_PATH"), launcher.Flag(unix.STATX_TYPE, "STATX_TYPE"), l.statx)
+		l.Check(launcher.At(l.statx, 8, "stat.attributes"), unix.STATX_ATTR_MOUNT_ROOT, unix.STATX_ATTR_MOUNT_ROOT, "STATX_ATTR_MOUNT_ROOT")
+		l.Call("close", unix.SYS_CLOSE, l.tree)
+	}
+}
+
 func (l *lowering) attach(dest string) {
 	l.Call("move_mount", unix.SYS_MOVE_MOUNT, l.tree, l.Str(""), launcher.Flag(unix.AT_FDCWD, "AT_FDCWD"), l.Str(rel(dest)),
 		launcher.Flag(unix.MOVE_MOUNT_F_EMPTY_PATH, "MOVE_MOUNT_F_EMPTY_PATH"))
@@ -347,8 +421,10 @@ func (l *lowering) place(m *mount, abi int) {
 	case m.temp:
 		l.placeTemp(m, abi)
 	case m.bind:
-		l.openTree(rel(m.dest), true)
-		l.attach(m.dest)
+		spot := l.spot(m)
+		flags := launcher.Flag(uint64(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC|unix.AT_RECURSIVE|unix.AT_EMPTY_PATH), "OPEN_TREE_CLONE|AT_RECURSIVE|AT_EMPTY_PATH")
+		l.Call("open_tree", unix.SYS_OPEN_TREE, spot, l.Str(""), flags).To(launcher.Addr(l.tree))
+		l.putAt(spot)
 	case m.root.Role == spec.RoleCarveOut:
 		l.placeMask(m)
 	default:
@@ -357,39 +433,39 @@ func (l *lowering) place(m *mount, abi int) {
 }
 
 func (l *lowering) placeTemp(m *mount, abi int) {
-	source := rel(m.dest)
-	if m.parent != nil || !l.has(plan.MinimalDev) && within(m.dest, "/dev") {
-		// The directory is the host's: the memory stands elsewhere.
-		source = ".temp" + strings.ReplaceAll(m.dest, "/", "-")
-		l.Call("mkdirat", unix.SYS_MKDIRAT, launcher.Flag(unix.AT_FDCWD, "AT_FDCWD"), l.Str(source), launcher.Flag(0o755, "0755"))
+	if m.source != rel(m.dest) {
+		l.mkdirat(m.source, 0o755)
 	}
-	l.openTree(source, false)
+	l.openTree(m.source, false)
 	set, text := uint64(attrPlain), attrPlainText
 	if !m.exec {
 		set, text = set|unix.MOUNT_ATTR_NOEXEC, text+",noexec"
 	}
 	l.setAttributes(false, set, text)
 	l.rule(l.tree, landlock.For(true, true, m.exec)&landlock.Handled(abi))
-	l.attach(m.dest)
+	l.put(m)
 }
 
 // placeMask puts something empty and closed over a path. Mode 0 closes it: the
 // workload has no capability that overrides modes, and a read-only mount keeps
 // the mode.
 func (l *lowering) placeMask(m *mount) {
+	name := maskFile
 	if m.root.Kind == spec.KindDirectory {
-		tmpfs := l.Str("tmpfs")
-		l.Call("mount", unix.SYS_MOUNT, tmpfs, l.Str(rel(m.dest)), tmpfs,
-			launcher.Flag(unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "MS_RDONLY|MS_NOSUID|MS_NODEV|MS_NOEXEC"), l.Str("mode=0000,size=4k,nr_inodes=2"))
-		return
+		name = maskDir
 	}
-	l.mask(m.dest)
+	l.openMask(name)
+	l.put(m)
 }
 
-// mask puts the closed file over another one.
-func (l *lowering) mask(dest string) {
-	l.openTree(maskFile, false)
+func (l *lowering) openMask(name string) {
+	l.openTree(name, false)
 	l.setAttributes(false, attrPlain|unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOEXEC, attrPlainText+",ro,noexec")
+}
+
+// mask puts the closed file over one of the boundary's own.
+func (l *lowering) mask(dest string) {
+	l.openMask(maskFile)
 	l.attach(dest)
 }
 
@@ -408,7 +484,7 @@ func (l *lowering) placeRoot(m *mount, abi int) {
 	}
 	l.setAttributes(true, set, text)
 	l.rule(l.tree, rights(*m.root, abi))
-	l.attach(m.dest)
+	l.put(m)
 }
 
 // minimalDev binds the five devices of memory and randomness, and links the
