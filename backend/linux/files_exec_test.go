@@ -16,7 +16,10 @@ import (
 )
 
 // say makes a program of our own prove that it ran.
-func say(name string) []string { return []string{name, victim.Word, "say", "ran"} }
+func say(name string) []string {
+	used.Store("say", true)
+	return []string{name, victim.Word, "say", "ran"}
+}
 
 // ranAs checks that a control run became the program.
 func (o outcome) ranAs(t testing.TB, want string) outcome {
