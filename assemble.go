@@ -40,10 +40,14 @@ func (a *attempt) intent() ([]byte, error) {
 		Started: stamp(a.started), Boot: bootID(), PID: os.Getpid()})
 }
 
+// text makes words of the host fit for a report, whose strings are UTF-8.
+func text(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
 
 // report is what every report of the attempt holds.
 func (a *attempt) report(o report.Outcome) *report.Report {
+	o.Reason = text(o.Reason)
 	r := &report.Report{
 		Version:      report.Version,
 		Identity:     report.Identity{Attempt: a.id, Profile: a.profile.Digest()},
@@ -71,9 +75,9 @@ func (a *attempt) refused() *report.Report {
 // program never runs.
 func (a *attempt) noEnvironment(err error) *report.Report {
 	r := a.report(report.Outcome{Status: report.SetupFailed, Reason: "environment: " + err.Error()})
-	r.Facts = []report.Fact{{Kind: report.EnvironmentLoweringFailed, Fields: []plan.Param{{Name: "why", Value: err.Error()}}}}
+	r.Facts = []report.Fact{{Kind: report.EnvironmentLoweringFailed, Fields: []plan.Param{{Name: "why", Value: text(err.Error())}}}}
 	for _, e := range secret.LeaseErrors(err) {
-		r.Leases = append(r.Leases, report.Lease{Variable: e.Variable, Reference: e.Reference, Error: e.Err.Error()})
+		r.Leases = append(r.Leases, report.Lease{Variable: e.Variable, Reference: e.Reference, Error: text(e.Err.Error())})
 	}
 	return r
 }

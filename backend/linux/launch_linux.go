@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"os"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/bvisor/bvisor/backend"
 	"github.com/bvisor/bvisor/internal/launcher"
+	"github.com/bvisor/bvisor/plan"
 	"github.com/bvisor/bvisor/report"
 	"github.com/bvisor/bvisor/spec"
 )
@@ -202,7 +204,7 @@ func (r *run) start() error {
 	if r.table, err = describeTable(files, r.slots); err != nil {
 		return err
 	}
-	r.process, err = launcher.Start(r.image.file, "bvisor-launcher", files, &syscall.SysProcAttr{Setsid: newSession(r.launch.Plan)})
+	r.process, err = launcher.Start(r.image.file, "bvisor-launcher", files, &syscall.SysProcAttr{Setsid: holds(r.launch.Plan, plan.NewSession)})
 	if err != nil {
 		return err
 	}
@@ -301,10 +303,18 @@ func (r *run) awaitEnd() {
 		r.stop()
 	}
 	r.letGo()
+	patience := time.Duration(0)
+	if r.watch.ended() {
+		patience = stuckReader
+	}
 	for _, s := range r.streams {
-		s.wait()
+		s.wait(patience)
 	}
 }
+
+// stuckReader is how long output may take to be passed on after a run was ended
+// by its deadline, by being cancelled or by its output.
+const stuckReader = time.Second
 
 // setupFailed is the observation of a launch that never had a process.
 func (r *run) setupFailed(step string, err error) report.Observation {

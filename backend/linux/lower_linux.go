@@ -90,8 +90,10 @@ func lower(p plan.Plan, res *resolution, env []secret.Value, s slots) (*launcher
 		return nil, err
 	}
 	l.joinNetwork()
+	l.Begin(launcher.RoleInit, "privileges")
+	l.dropPrivileges() // before the workload exists: it never had a capability
 	l.forkWorkload(workload)
-	l.disarm() // after the fork: the workload must stay readable until it waits at the barrier
+	l.undump() // after the fork: the workload must stay readable until it waits at the barrier
 	l.reap()
 
 	l.Mark(workload)
@@ -99,11 +101,10 @@ func lower(p plan.Plan, res *resolution, env []secret.Value, s slots) (*launcher
 	l.dieWithParent()
 	l.newSession()
 	l.limits()
+	l.chdir()
 	l.Begin(launcher.RoleWorkload, "descriptors")
 	l.openExecutable() // before the domain and while opening still needs no right
 	l.closeOnExec()    // after the last open
-	l.Begin(launcher.RoleWorkload, "privileges")
-	l.privileges() // before the domain and the filter, which need no_new_privs
 	l.Begin(launcher.RoleWorkload, "landlock")
 	l.domain() // after the mounts, which a domain forbids
 	l.Begin(launcher.RoleWorkload, "seccomp")
@@ -322,7 +323,8 @@ func (l *lowering) forkInit(child launcher.Label) (set, pid launcher.Arg) {
 // (zap_pid_ns_processes), so the message says that nobody is left.
 func (l *lowering) watch(set, pid launcher.Arg) {
 	l.Begin(launcher.RoleLauncher, "watch")
-	l.disarm()
+	l.undump()
+	l.noCapabilities()
 	again := l.NewLabel()
 	l.Mark(again)
 	l.Call("ppoll", unix.SYS_PPOLL, set, launcher.Int(2), launcher.Int(0), launcher.Int(0), launcher.Int(0)).OnError(again)
@@ -346,16 +348,35 @@ var (
 	noCaps    = make([]byte, 24)
 )
 
-// disarm takes everything from the launcher or init that it does not need to
-// wait: capabilities, the streams, readable memory.
-func (l *lowering) disarm() {
+// undump lets go of the streams and closes the process's memory to others.
+func (l *lowering) undump() {
 	l.Call("close_range", unix.SYS_CLOSE_RANGE, launcher.Int(0), launcher.Int(l.slots.control-1), launcher.Int(0))
 	if l.has(plan.NotDumpable) {
 		l.Call("prctl", unix.SYS_PRCTL, launcher.Flag(unix.PR_SET_DUMPABLE, "PR_SET_DUMPABLE"), launcher.Int(0))
 	}
+}
+
+// noCapabilities empties the sets that can be emptied in one call.
+func (l *lowering) noCapabilities() {
 	if l.has(plan.NoCapabilities) {
 		l.Call("capset", unix.SYS_CAPSET, l.Bytes(capHeader, "v3"), l.Bytes(noCaps, "none"))
 	}
+}
+
+// dropPrivileges is for init, and by inheritance for the workload. The bounding
+// set matters where the workload is the superuser: execve(2) fills the
+// permitted set from it.
+func (l *lowering) dropPrivileges() {
+	if last, ok := l.param(plan.NoCapabilities, "last"); ok {
+		for c := 0; c <= last; c++ {
+			l.Call("prctl", unix.SYS_PRCTL, launcher.Flag(unix.PR_CAPBSET_DROP, "PR_CAPBSET_DROP"), launcher.Int(c))
+		}
+	}
+	l.noCapabilities()
+	if l.has(plan.NoNewPrivileges) {
+		l.Call("prctl", unix.SYS_PRCTL, launcher.Flag(unix.PR_SET_NO_NEW_PRIVS, "PR_SET_NO_NEW_PRIVS"), launcher.Int(1), launcher.Int(0), launcher.Int(0), launcher.Int(0))
+	}
+	l.done("privileges")
 }
 
 // forkWorkload uses a clone whose exit signal is not SIGCHLD: wait4(2) tells
@@ -454,20 +475,10 @@ func (l *lowering) closeOnExec() {
 	l.done("descriptors")
 }
 
-func (l *lowering) privileges() {
+func (l *lowering) chdir() {
 	if dir := l.plan.Resolved.Spec.Workload.Dir; dir != "/" {
 		l.Call("chdir", unix.SYS_CHDIR, l.Str(dir))
 	}
-	if last, ok := l.param(plan.NoCapabilities, "last"); ok {
-		for c := 0; c <= last; c++ {
-			l.Call("prctl", unix.SYS_PRCTL, launcher.Flag(unix.PR_CAPBSET_DROP, "PR_CAPBSET_DROP"), launcher.Int(c))
-		}
-		l.Call("capset", unix.SYS_CAPSET, l.Bytes(capHeader, "v3"), l.Bytes(noCaps, "none"))
-	}
-	if l.has(plan.NoNewPrivileges) {
-		l.Call("prctl", unix.SYS_PRCTL, launcher.Flag(unix.PR_SET_NO_NEW_PRIVS, "PR_SET_NO_NEW_PRIVS"), launcher.Int(1), launcher.Int(0), launcher.Int(0), launcher.Int(0))
-	}
-	l.done("privileges")
 }
 
 func (l *lowering) domain() {

@@ -158,7 +158,7 @@ func (r *run) budgets(o report.Observation) []report.BudgetResult {
 					res.Finding = "exceeded"
 				}
 			case spec.Output:
-				used := r.watch.written
+				used := r.watch.total()
 				res.Used, res.Finding = &used, "within"
 				if used > b.Limit {
 					res.Finding = "exceeded"

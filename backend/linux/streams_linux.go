@@ -9,6 +9,9 @@ import (
 	"hash"
 	"io"
 	"os"
+	"slices"
+	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -24,10 +27,13 @@ type stream struct {
 	limit  int64
 	out    io.Writer
 	source *os.File
-	hash   hash.Hash
-	bytes  int64
-	kept   []byte
 	done   chan struct{}
+
+	mu      sync.Mutex // the relay may outlive the run, see wait
+	hash    hash.Hash
+	bytes   int64
+	kept    []byte
+	dropped bool // what comes now is not part of the run any more
 }
 
 const relayBuffer = 32 << 10
@@ -44,10 +50,8 @@ func (s *stream) relay(w *watch) {
 			n, err := s.source.Read(buf)
 			if n > 0 {
 				b := buf[:w.admit(n)]
-				s.bytes += int64(n)
-				s.hash.Write(buf[:n])
-				if room := s.limit - int64(len(s.kept)); room > 0 {
-					s.kept = append(s.kept, b[:min(int64(len(b)), room)]...)
+				if !s.keep(buf[:n], b) {
+					return
 				}
 				// A reader that went away does not stop the workload.
 				if out != nil && len(b) > 0 {
@@ -63,13 +67,45 @@ func (s *stream) relay(w *watch) {
 	}()
 }
 
-func (s *stream) wait() {
-	if s.done != nil {
-		<-s.done
+// keep counts all that was read and keeps what may pass.
+func (s *stream) keep(all, pass []byte) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.dropped {
+		return false
+	}
+	s.bytes += int64(len(all))
+	s.hash.Write(all)
+	if room := s.limit - int64(len(s.kept)); room > 0 {
+		s.kept = append(s.kept, pass[:min(int64(len(pass)), room)]...)
+	}
+	return true
+}
+
+// wait returns when all that was written is relayed. A run that was ended by
+// force does not wait longer than patience for a reader that does not read.
+func (s *stream) wait(patience time.Duration) {
+	if s.done == nil {
+		return
+	}
+	var enough <-chan time.Time
+	if patience > 0 {
+		t := time.NewTimer(patience)
+		defer t.Stop()
+		enough = t.C
+	}
+	select {
+	case <-s.done:
+	case <-enough:
+		s.mu.Lock()
+		s.dropped = true
+		s.mu.Unlock()
 	}
 }
 
 func (s *stream) result() report.Stream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	kept := sha256.Sum256(s.kept)
 	return report.Stream{Name: s.name, Bytes: s.bytes, Kept: int64(len(s.kept)), SHA256: hex.EncodeToString(s.hash.Sum(nil)),
 		KeptSHA: hex.EncodeToString(kept[:]), Truncated: s.bytes > int64(len(s.kept))}
@@ -110,12 +146,16 @@ func nowhere(mode int, ours *[]*os.File) (*os.File, error) {
 // over: it is relayed through a pipe, so that its ioctls stay out of reach
 // (CVE-2017-5226).
 func (r *run) stdin(ours *[]*os.File) (*os.File, error) {
-	switch in := r.launch.Plan.Resolved.Spec.Controls.Stdin; {
-	case in.Mode == spec.StdinFile:
+	p := r.launch.Plan
+	switch in := p.Resolved.Spec.Controls.Stdin; {
+	case in.Mode == spec.StdinFile && holds(p, plan.LandlockDomain):
 		return r.res.stdin, nil
-	case in.Mode == spec.StdinInherit && r.launch.Stdin != nil:
+	case in.Mode == spec.StdinFile, in.Mode == spec.StdinInherit && r.launch.Stdin != nil:
 		source := r.launch.Stdin
-		if _, err := unix.IoctlGetTermios(int(source.Fd()), unix.TCGETS); err != nil {
+		if in.Mode == spec.StdinFile {
+			source = r.res.stdin
+		}
+		if _, err := unix.IoctlGetTermios(int(source.Fd()), unix.TCGETS); err != nil && holds(p, plan.LandlockDomain) {
 			return source, nil
 		}
 		read, write, err := os.Pipe()
@@ -123,16 +163,16 @@ func (r *run) stdin(ours *[]*os.File) (*os.File, error) {
 			return nil, fmt.Errorf("pipe for stdin: %w", err)
 		}
 		*ours = append(*ours, read)
-		go relayTerminal(source, write)
+		go relayInput(source, write)
 		return read, nil
 	}
 	return nowhere(os.O_RDONLY, ours)
 }
 
-// relayTerminal passes on what is typed until the terminal's end of file or
+// relayInput passes on what is typed until the terminal's end of file or
 // until nobody reads the pipe any more. It reads only what somebody is there
 // for: the line that is typed after the run is its reader's.
-func relayTerminal(source, pipe *os.File) {
+func relayInput(source, pipe *os.File) {
 	defer pipe.Close()
 	buf := make([]byte, 4096)
 	fds := []unix.PollFd{{Fd: int32(source.Fd()), Events: unix.POLLIN}, {Fd: int32(pipe.Fd())}}
@@ -214,11 +254,7 @@ func modeKind(mode uint32) string {
 	return "other"
 }
 
-func newSession(p plan.Plan) bool {
-	for _, r := range p.Requirements {
-		if r.Kind == plan.NewSession {
-			return true
-		}
-	}
-	return false
+// holds says whether a plan has a requirement of a kind.
+func holds(p plan.Plan, k plan.Kind) bool {
+	return slices.ContainsFunc(p.Requirements, func(r plan.Requirement) bool { return r.Kind == k })
 }

@@ -51,6 +51,20 @@ func (w *watch) because(o report.Outcome) bool {
 	return true
 }
 
+// total is how many bytes were written.
+func (w *watch) total() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.written
+}
+
+// ended says whether the run was ended by force.
+func (w *watch) ended() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.reason.Status != ""
+}
+
 // admit counts n more bytes of output and returns how many of them may pass.
 func (w *watch) admit(n int) int {
 	w.mu.Lock()

@@ -7,7 +7,7 @@ import (
 )
 
 // Phases in the order in which they are gone through.
-var Phases = []string{"namespaces", "identity", "mounts", "limits", "descriptors", "privileges", "landlock", "seccomp", "exec"}
+var Phases = []string{"namespaces", "identity", "mounts", "privileges", "limits", "descriptors", "landlock", "seccomp", "exec"}
 
 // Message kinds on the status socket. Every message is the kind, eight bytes,
 // and the record as the sending process knows it.
