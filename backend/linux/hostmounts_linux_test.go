@@ -24,8 +24,8 @@ func TestKeptMountsFollowTheHost(t *testing.T) {
 		child := exec.Command("/proc/self/exe", "-test.run=^TestKeptMountsFollowTheHost$", "-test.count=1", "-test.v")
 		child.Env = append(os.Environ(), inNamespace+"="+t.TempDir())
 		child.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER | unix.CLONE_NEWNS,
-			UidMappings: []syscall.SysProcIDMap{{ContainerID: os.Geteuid(), HostID: os.Geteuid(), Size: 1}},
-			GidMappings: []syscall.SysProcIDMap{{ContainerID: os.Getegid(), HostID: os.Getegid(), Size: 1}}}
+			UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}},
+			GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getegid(), Size: 1}}}
 		// What the suite does after its tests may fail in there.
 		if out, err := child.CombinedOutput(); !strings.Contains(string(out), "--- PASS: "+t.Name()) {
 			t.Fatalf("%v\n%s", err, out)
