@@ -28,11 +28,17 @@ test: ## run every test
 race: ## run every test under the race detector (needs gcc and the C library's headers)
 	CGO_ENABLED=1 go test -race ./...
 
+# Go 1.26 may report its own deadline as a failure (golang/go#75804): only a
+# failure with another reason counts.
 fuzz: ## fuzz every target for FUZZTIME (10s)
 	@grep -rEo --include='*_test.go' '^func Fuzz[A-Za-z0-9_]+' . | sort | while IFS=: read -r file func; do \
 		name=$${func#func }; \
 		echo "go test -fuzz $$name $$(dirname $$file)"; \
-		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$(dirname $$file) </dev/null || exit 1; \
+		if ! out=$$($(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) $$(dirname $$file) </dev/null 2>&1); then \
+			case $$out in *"Failing input"*|*panic*) ;; *"    context deadline exceeded"*) continue ;; esac; \
+			echo "$$out"; exit 1; \
+		fi; \
+		echo "$$out" | tail -n 3; \
 	done
 
 golden: ## rewrite every expectation that tests compare with; look at the difference before you commit it
