@@ -1,0 +1,114 @@
+//go:build linux && (amd64 || arm64)
+
+package linux_test
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/bvisor/bvisor"
+	"github.com/bvisor/bvisor/internal/need"
+	"github.com/bvisor/bvisor/report"
+	"github.com/bvisor/bvisor/spec"
+)
+
+// holdings is what this process has of what a run could leave behind.
+type holdings struct {
+	descriptors, goroutines, children, mounts int
+	heap                                      uint64
+}
+
+func count(t testing.TB) holdings {
+	t.Helper()
+	runtime.GC()
+	runtime.GC() // a second time for what finalizers let go
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	h := holdings{goroutines: runtime.NumGoroutine(), heap: m.HeapAlloc}
+	h.descriptors = len(descriptors(t, os.Getpid()))
+	h.mounts = strings.Count(readText(t, "/proc/self/mountinfo"), "\n")
+	for _, pid := range processes() {
+		if st, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)); err == nil && strings.Contains(string(st), fmt.Sprintf("\nPPid:\t%d\n", os.Getpid())) {
+			h.children++
+		}
+	}
+	return h
+}
+
+// echo is a program that writes its argument's place in the row of runs: its
+// standard input, by way of its standard output.
+func echo(t testing.TB) string {
+	c := newCalls()
+	buf := c.Bytes(make([]byte, 16), "text")
+	c.quiet(unix.SYS_READ, num(0), buf, num(16))
+	c.quiet(unix.SYS_WRITE, num(1), buf, num(16))
+	return c.file(t)
+}
+
+// once runs the program with a text of its own and checks that it comes back.
+func once(t testing.TB, sup *bvisor.Supervisor, path string, i int) error {
+	text := fmt.Sprintf("run number %5d", i)
+	read, write, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer read.Close()
+	write.WriteString(text)
+	write.Close()
+	req := request(mods{preset(), grant("rx", path), command(path), stdin(spec.StdinInherit), spawn(spec.SpawnNone)}, "hold")
+	req.Stdin = read
+	res, err := sup.Run(t.Context(), req)
+	if err != nil {
+		return err
+	}
+	if res.Report.Outcome.Status != report.Completed || string(res.Output["stdout"]) != text {
+		return fmt.Errorf("run %d: %+v, output %q", i, res.Report.Outcome, res.Output["stdout"])
+	}
+	return nil
+}
+
+// Runs beside each other get their own streams, ends and reports.
+func TestManyAtOnce(t *testing.T) {
+	need.MountNamespace(t)
+	sup, path := supervisor(t), echo(t)
+	var wg sync.WaitGroup
+	for i := range 100 {
+		wg.Go(func() {
+			if err := once(t, sup, path, i); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// Runs one after the other leave nothing in the supervisor.
+func TestManyInARow(t *testing.T) {
+	need.MountNamespace(t)
+	sup, path := supervisor(t), echo(t)
+	for i := range 50 { // what is kept on purpose is there afterwards
+		must(t, once(t, sup, path, i))
+	}
+	before := count(t)
+	const runs = 500
+	for i := range runs {
+		must(t, once(t, sup, path, i))
+	}
+	after := count(t)
+	if after.descriptors > before.descriptors || after.children != before.children || after.mounts != before.mounts {
+		t.Errorf("before %+v, after %+v", before, after)
+	}
+	// One of either for each run would be far more than this.
+	if after.goroutines > before.goroutines+runs/10 {
+		t.Errorf("%d goroutines before, %d after", before.goroutines, after.goroutines)
+	}
+	if grown := int64(after.heap) - int64(before.heap); grown > runs*4096 {
+		t.Errorf("the heap grew by %d bytes", grown)
+	}
+}
