@@ -128,7 +128,8 @@ func again() int {
 	cmd := exec.Command(place.exe, args...)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	env := slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "HOME=") || strings.HasPrefix(e, "XDG_") })
-	cmd.Env = append(env, asVariable+"="+strconv.Itoa(nobody), "HOME=/nonexistent")
+	demands := slices.DeleteFunc(strings.Split(os.Getenv(need.Variable), ","), func(d string) bool { return d == "root" })
+	cmd.Env = append(env, asVariable+"="+strconv.Itoa(nobody), "HOME=/nonexistent", need.Variable+"="+strings.Join(demands, ","))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody, Groups: []uint32{}}}
 	if err := cmd.Run(); err != nil {
 		fmt.Fprintf(os.Stderr, "as uid %d: %v\n", nobody, err)
