@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"debug/elf"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -75,6 +77,14 @@ func condition(name string) (bool, error) {
 			return false, fmt.Errorf("BVISOR_NEED names %s: %w", name, err)
 		}
 		return err == nil, nil
+	}
+	if name == "dynamic" { // /bin/true names a loader
+		f, err := elf.Open("/bin/true")
+		if err != nil {
+			return false, nil
+		}
+		defer f.Close()
+		return slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP }), nil
 	}
 	return false, fmt.Errorf("unknown condition %q", name)
 }

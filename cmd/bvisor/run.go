@@ -199,6 +199,9 @@ func (c *cli) tell(o *runOptions, result *bvisor.Result, code int, stale bool) {
 	switch {
 	case r.Refusal != nil:
 		c.hint(`"bvisor probe" shows what this host can hold; nothing was started`)
+	case code == exitNotFound:
+		// execve(2) names neither: the file itself was looked up before.
+		c.hint("the loader or interpreter that the program names is not in the boundary; grant it, for example with presets: [system]")
 	case stale:
 		c.hint(`"bvisor probe" looks at this host again`)
 	}
