@@ -115,7 +115,10 @@ func untidy(t *testing.T) {
 	must(t, unix.Getrlimit(unix.RLIMIT_CORE, &core))
 	must(t, unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{Cur: core.Max, Max: core.Max}))
 	t.Cleanup(func() {
-		signal.Reset(unix.SIGUSR2)
+		// Reset alone leaves the signal ignored; a handler ends with execve(2).
+		handled := make(chan os.Signal, 1)
+		signal.Notify(handled, unix.SIGUSR2)
+		signal.Stop(handled)
 		unix.Umask(mask)
 		must(t, unix.Setrlimit(unix.RLIMIT_CORE, &core))
 	})
