@@ -13,13 +13,16 @@ help: ## show this list
 build: ## build bin/bvisor, static and without paths of this machine
 	$(GO) build -trimpath -o bin/bvisor ./cmd/bvisor
 
+# The launcher's machine is assembly that is read and never called, which looks
+# unused (U1000).
 check: ## gofmt, vet and build for every system, staticcheck if it is installed
 	@test -z "$$(gofmt -l .)" || { echo "not formatted; run gofmt -w on:"; gofmt -l .; exit 1; }
 	@for system in $(SYSTEMS); do \
 		echo "go vet ./... on $$system"; \
 		GOOS=$${system%/*} GOARCH=$${system#*/} $(GO) vet ./... || exit 1; \
 	done
-	@if command -v staticcheck >/dev/null; then echo "staticcheck ./..."; staticcheck ./...; \
+	@if command -v staticcheck >/dev/null; then echo "staticcheck"; \
+		staticcheck $$(go list ./... | grep -v /internal/launcher) && staticcheck -checks inherit,-U1000 ./internal/launcher; \
 	else echo "staticcheck is not installed: go install $(STATICCHECK)"; fi
 
 test: ## run every test
