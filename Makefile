@@ -49,8 +49,8 @@ golden: ## rewrite every expectation that tests compare with; look at the differ
 		$(GO) test -count=1 $$dir -golden || exit 1; \
 	done
 
-bench: ## run the benchmarks of every package
-	$(GO) test -run '^$$' -bench . -benchmem ./...
+bench: ## measure launches against bubblewrap and a floor in C (docs/performance.md)
+	$(GO) run ./bench
 
 demo: ## a program that looks around, inside a boundary
 	$(GO) run ./cmd/bvisor run -- sh examples/curious.sh
