@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -153,6 +154,10 @@ func version(st *unix.Stat_t) fileVersion {
 	return fileVersion{uint64(st.Dev), st.Ino, st.Size, st.Mtim, st.Ctim}
 }
 
+// settled is how old a file's last change must be for its times to name its
+// contents.
+const settled = 2 * time.Second
+
 func (d *digests) of(f *os.File, st *unix.Stat_t) (string, error) {
 	d.mu.Lock()
 	sum, ok := d.known[version(st)]
@@ -174,7 +179,8 @@ func (d *digests) of(f *os.File, st *unix.Stat_t) (string, error) {
 	if d.known == nil || len(d.known) > 1000 {
 		d.known = map[fileVersion]string{}
 	}
-	if version(&after) == version(st) {
+	// Two changes within one tick of the kernel's clock leave the same times.
+	if version(&after) == version(st) && time.Since(time.Unix(st.Ctim.Unix())) > settled {
 		d.known[version(st)] = sum
 	}
 	return sum, nil

@@ -49,6 +49,9 @@ func (r *run) launchAll(ctx context.Context) (report.Observation, error) {
 		return r.setupFailed("placeholders", err), nil
 	}
 	var err error
+	if r.guard, err = newGuard(p.Resolved.Roots, r.lost); err != nil {
+		return r.setupFailed("watch", err), nil
+	}
 	if r.image, err = r.backend.images.of(p, r.res, r.launch.Env, r.slots); err != nil {
 		return report.Observation{}, err
 	}
@@ -100,11 +103,13 @@ type run struct {
 	watch    *watch
 	stop     func()
 
-	failed *launcher.Message // a step that failed
-	ended  *launcher.Message // what init said
-	last   *launcher.Message // what the launcher said
-	fault  error             // something on our side
-	kept   []*placeholder
+	failed          *launcher.Message // a step that failed
+	ended           *launcher.Message // what init said
+	last            *launcher.Message // what the launcher said
+	fault           error             // something on our side
+	kept            []*placeholder
+	placed, cleared []string // paths of placeholders that were made, and removed again
+	guard           *guard
 
 	digest   string // of the program
 	posture  *report.Posture
@@ -122,6 +127,7 @@ func (r *run) settle() {
 			r.fault = fmt.Errorf("wait for the launcher: %w", err)
 		}
 	}
+	r.endGuard()
 	r.removePlaceholders()
 	for _, c := range r.closers {
 		c.Close()
@@ -131,6 +137,11 @@ func (r *run) settle() {
 			unix.Close(fd)
 		}
 	}
+}
+
+func (r *run) endGuard() {
+	r.guard.finish()
+	r.guard = nil
 }
 
 // monotonic is CLOCK_MONOTONIC in nanoseconds.
@@ -276,7 +287,7 @@ func (r *run) open(ctx context.Context, wanted bool) {
 	if !wanted {
 		r.watch.because(report.Outcome{Status: report.Killed, Reason: "cancelled before the workload ran: " + context.Cause(ctx).Error()})
 	}
-	if !wanted || r.ready == nil || r.fault != nil || r.mismatch != "" {
+	if r.watch.ended() || r.ready == nil || r.fault != nil || r.mismatch != "" {
 		r.letGo()
 		return
 	}
@@ -303,6 +314,7 @@ func (r *run) awaitEnd() {
 		r.stop()
 	}
 	r.letGo()
+	r.endGuard()
 	patience := time.Duration(0)
 	if r.watch.ended() {
 		patience = stuckReader

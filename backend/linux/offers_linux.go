@@ -239,7 +239,7 @@ func (h *host) files(offer offerFunc, mounted []string, domain plan.Mechanism, a
 	}
 	offer(plan.Filesystem, "mount namespace and Landlock", namespaceRemedy, facts, ways...)
 	inMounts := []plan.Kind{plan.MountNamespace}
-	mask := plan.Way{Mechanisms: []plan.Mechanism{mounts}, Requires: inMounts}
+	mask := plan.Way{Mechanisms: []plan.Mechanism{mechanism("mount-namespace", param("replaced-on-host", "the run is killed"))}, Requires: inMounts}
 	offer(plan.FilesystemCarveOut, "mount namespace: Landlock cannot take away", namespaceRemedy, mounted, mask)
 	offer(plan.TempRoot, "mount namespace", namespaceRemedy, mounted, plan.Way{Mechanisms: []plan.Mechanism{mounts, mechanism("tmpfs")}, Requires: inMounts})
 	expose := plan.Way{Mechanisms: []plan.Mechanism{mounts}, Requires: inMounts, Lacks: []string{plan.FeatureExecWithoutRead, plan.FeatureWriteWithoutRead}}

@@ -26,6 +26,7 @@ func (r *run) base() report.Observation {
 
 // observe puts together what was seen.
 func (r *run) observe() report.Observation {
+	r.removePlaceholders() // nobody is left whom they would stop
 	o := r.base()
 	o.Transcript = r.transcript()
 	for _, s := range r.streams {
@@ -223,8 +224,11 @@ func (r *run) facts(o report.Observation) []report.Fact {
 	for _, s := range o.Streams {
 		add(report.StreamCaptured, field("bytes", s.Bytes), field("stream", s.Name))
 	}
-	for _, k := range r.kept {
-		add(report.PlaceholderMade, field("path", k.path))
+	for _, name := range r.placed {
+		add(report.PlaceholderMade, field("path", name))
+	}
+	for _, name := range r.cleared {
+		add(report.PlaceholderRemoved, field("path", name))
 	}
 	switch {
 	case r.watch.killed || r.ended == nil && r.last != nil && r.last.InitReaped:

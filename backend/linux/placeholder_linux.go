@@ -94,8 +94,9 @@ func (p *placeholder) current() bool {
 // or wrote into meanwhile is not ours to remove.
 func (r *run) removePlaceholders() {
 	for _, p := range r.kept {
-		if unix.Flock(p.fd, unix.LOCK_EX|unix.LOCK_NB) == nil && p.current() {
-			_ = unix.Unlinkat(p.parent, path.Base(p.path), 0)
+		r.placed = append(r.placed, p.path)
+		if unix.Flock(p.fd, unix.LOCK_EX|unix.LOCK_NB) == nil && p.current() && unix.Unlinkat(p.parent, path.Base(p.path), 0) == nil {
+			r.cleared = append(r.cleared, p.path)
 		}
 		unix.Close(p.fd)
 		unix.Close(p.parent)

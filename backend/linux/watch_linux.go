@@ -24,11 +24,11 @@ type watch struct {
 	written int64
 	reason  report.Outcome // why the run was ended; zero while it was not
 	killed  bool           // the tree was killed, not only asked to end
-	kill    chan struct{}  // closed for an end without grace
+	now     chan struct{}  // closed for an end without grace
 }
 
 func newWatch(p plan.Plan) *watch {
-	w := &watch{output: -1, grace: p.Resolved.Spec.Controls.Kill.Grace, kill: make(chan struct{})}
+	w := &watch{output: -1, grace: p.Resolved.Spec.Controls.Kill.Grace, now: make(chan struct{})}
 	for _, b := range p.Budgets {
 		switch b.Dimension {
 		case spec.Wall:
@@ -49,6 +49,13 @@ func (w *watch) because(o report.Outcome) bool {
 	}
 	w.reason = o
 	return true
+}
+
+// kill ends the run without grace, unless it is being ended already.
+func (w *watch) kill(o report.Outcome) {
+	if w.because(o) {
+		close(w.now)
+	}
 }
 
 // total is how many bytes were written.
@@ -75,9 +82,7 @@ func (w *watch) admit(n int) int {
 	if !over {
 		return n
 	}
-	if w.because(report.Outcome{Status: report.BudgetExceeded, Reason: string(spec.Output)}) {
-		close(w.kill)
-	}
+	w.kill(report.Outcome{Status: report.BudgetExceeded, Reason: string(spec.Output)})
 	return int(max(left, 0))
 }
 
@@ -105,7 +110,7 @@ func (w *watch) begin(ctx context.Context, pidfd int, letGo func()) (stop func()
 			w.because(report.Outcome{Status: report.Timeout, Reason: string(spec.Wall)})
 		case <-ctx.Done():
 			w.because(report.Outcome{Status: report.Killed, Reason: "cancelled: " + context.Cause(ctx).Error()})
-		case <-w.kill:
+		case <-w.now:
 			grace = 0
 		}
 		if grace > 0 {
@@ -114,7 +119,7 @@ func (w *watch) begin(ctx context.Context, pidfd int, letGo func()) (stop func()
 			case <-done:
 				return
 			case <-time.After(grace):
-			case <-w.kill:
+			case <-w.now:
 			}
 		}
 		w.mu.Lock()
