@@ -174,7 +174,7 @@ func TestGrace(t *testing.T) {
 
 func TestWallBudget(t *testing.T) {
 	for act, sig := range map[string]unix.Signal{"hold": unix.SIGTERM, "family": unix.SIGKILL} {
-		l := start(t, t.Context(), mods{budget(spec.Wall, int64(300*time.Millisecond)), grace(50 * time.Millisecond), spawn(spec.SpawnProcesses)}, act)
+		l := start(t, t.Context(), mods{budget(spec.Wall, int64(time.Second)), grace(50 * time.Millisecond), spawn(spec.SpawnProcesses)}, act)
 		o := l.wait()
 		gone(t, l.token, "")
 		o.ended(t, report.Timeout, "wall", 0)
