@@ -168,5 +168,7 @@ func RunConfined(ctx context.Context, sp spec.Spec, b backend.Backend) (*Result,
 		return nil, err
 	}
 	defer state.Log.Close()
-	return state.Supervisor(b).Run(ctx, Request{Spec: sp})
+	s := state.Supervisor(b)
+	defer s.Wait()
+	return s.Run(ctx, Request{Spec: sp})
 }

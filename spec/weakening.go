@@ -14,7 +14,7 @@ var Weakenings = map[Weakening]string{
 	"host-uts-namespace":    "the host's name is visible",
 	"host-cgroup-namespace": "the host's cgroup paths are visible",
 	"host-network":          "the workload uses the host's network",
-	"linux-capabilities":    "the workload keeps its Linux capabilities inside its user namespace",
+	"linux-capabilities":    "the workload keeps the Linux capabilities that execve(2) leaves it inside its user namespace: all for the superuser, the bounding set for others",
 	"new-privileges":        "set-user-ID programs may gain privileges",
 	"unfiltered-calls":      "every system call reaches the kernel",
 	"no-landlock":           "only mounts decide over files",

@@ -2,6 +2,7 @@ package linux
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"io"
 	"os"
@@ -95,13 +96,16 @@ func (r *resolver) tryExecutable(b *Backend, name string) *backend.CommandError 
 		return fail(false, "cannot be read", "the kernel opens a program for reading to execute it under Landlock")
 	}
 	defer f.Close()
-	head := make([]byte, 256)
+	head := make([]byte, 1024)
 	n, _ := f.ReadAt(head, 0)
 	script := strings.HasPrefix(string(head[:n]), "#!")
+	needs := loader(f, head[:n])
 	if script {
-		if err := r.interpreter(string(head[2:n]), fail); err != nil {
-			return err
-		}
+		line, _, _ := strings.Cut(string(head[2:n]), "\n")
+		needs, _, _ = strings.Cut(strings.TrimSpace(line), " ")
+	}
+	if err := r.interpreter(needs, fail); err != nil {
+		return err
 	}
 	sum, err := b.digests.of(f, &p.stat)
 	if err != nil {
@@ -114,19 +118,41 @@ func (r *resolver) tryExecutable(b *Backend, name string) *backend.CommandError 
 	return nil
 }
 
-// interpreter checks that what a "#!" line names can be executed, too:
-// otherwise execve(2) answers ENOENT for a file that is there.
-func (r *resolver) interpreter(line string, fail func(bool, string, string) *backend.CommandError) *backend.CommandError {
-	line, _, _ = strings.Cut(line, "\n")
-	fields := strings.Fields(line)
-	if len(fields) == 0 || !strings.HasPrefix(fields[0], "/") {
-		return nil // the kernel looks it up its own way, or fails with ENOEXEC
+// loader returns what an ELF program names as its interpreter (elf(5),
+// PT_INTERP), or "".
+func loader(f io.ReaderAt, head []byte) string {
+	const headerSize, entrySize, interp = 64, 56, 3
+	if len(head) < headerSize || string(head[:5]) != "\x7fELF\x02" {
+		return ""
 	}
-	host, _ := r.hostPath(path.Clean(fields[0]))
+	le := binary.LittleEndian
+	at, count := le.Uint64(head[32:]), int(le.Uint16(head[56:]))
+	for i := range count {
+		off := at + uint64(i)*entrySize
+		if off+entrySize > uint64(len(head)) {
+			return ""
+		}
+		if le.Uint32(head[off:]) == interp {
+			name := make([]byte, min(le.Uint64(head[off+32:]), unix.PathMax))
+			n, _ := f.ReadAt(name, int64(le.Uint64(head[off+8:])))
+			text, _, _ := strings.Cut(string(name[:n]), "\x00")
+			return text
+		}
+	}
+	return ""
+}
+
+// interpreter checks that what a "#!" line or an ELF header names can be
+// executed, too: otherwise execve(2) answers ENOENT for a file that is there.
+func (r *resolver) interpreter(name string, fail func(bool, string, string) *backend.CommandError) *backend.CommandError {
+	if !strings.HasPrefix(name, "/") {
+		return nil // none, or the kernel looks it up its own way
+	}
+	host, _ := r.hostPath(path.Clean(name))
 	p, err := lookup(host)
 	if err != nil {
 		message, _ := describe(err)
-		return fail(false, "needs the interpreter "+fields[0]+", which "+message, "install it, or correct the first line")
+		return fail(false, "needs the interpreter "+name+", which "+message, "install it")
 	}
 	defer unix.Close(p.fd)
 	r.links = append(r.links, p.links...)

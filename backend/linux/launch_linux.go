@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -100,6 +101,8 @@ type run struct {
 	workload int               // its pidfd, -1 until then
 	ready    *launcher.Message // the workload's own account, at the barrier
 	opened   int64
+	gone     int64       // when the tree was known to be gone
+	became   atomic.Bool // seen before the kill: the workload runs its program
 	watch    *watch
 	stop     func()
 
@@ -194,7 +197,7 @@ func (r *run) start() error {
 	if err != nil {
 		return fmt.Errorf("network socket: %w", err)
 	}
-	for i, slot := range []int{r.slots.netSend, r.slots.netRecv} {
+	for i, slot := range []int{r.slots.netRecv, r.slots.netSend} {
 		files[slot] = os.NewFile(uintptr(network[i]), "network")
 		ours = append(ours, files[slot])
 	}
@@ -295,9 +298,15 @@ func (r *run) open(ctx context.Context, wanted bool) {
 	for _, s := range r.streams {
 		s.relay(r.watch)
 	}
-	r.stop = r.watch.begin(ctx, r.workload, r.letGo)
+	r.stop = r.watch.begin(ctx, r.workload, func() {
+		r.became.Store(becameProgram(r.pid, r.workload))
+		r.letGo()
+	})
+	// EPIPE: nobody waits there any more, and what init says tells why.
 	if _, err := r.control.Write([]byte{1}); err != nil {
-		r.fault = fmt.Errorf("open the barrier: %w", err)
+		if !errors.Is(err, unix.EPIPE) {
+			r.fault = fmt.Errorf("open the barrier: %w", err)
+		}
 		r.letGo()
 	}
 }
@@ -314,6 +323,7 @@ func (r *run) awaitEnd() {
 		r.stop()
 	}
 	r.letGo()
+	r.gone = monotonic()
 	r.endGuard()
 	patience := time.Duration(0)
 	if r.watch.ended() {

@@ -22,8 +22,8 @@ import (
 // slots are the descriptors that the launcher starts with, besides 0, 1 and 2.
 type slots struct {
 	passed  []int // capabilities.fds, by number
-	netSend int   // the launcher hands its network namespace to init from here
-	netRecv int   // to here
+	netRecv int   // init gets the network namespace here, and end of file when the launcher is gone
+	netSend int   // from here; the launcher alone keeps it
 	control int   // read end: the barrier's byte, and end of file when the supervisor is gone
 	status  int   // where every message goes
 }
@@ -35,7 +35,7 @@ func newSlots(passed []int) slots {
 	for _, fd := range passed {
 		first = max(first, fd+1)
 	}
-	return slots{passed: slices.Clone(passed), netSend: first, netRecv: first + 1, control: first + 2, status: first + 3}
+	return slots{passed: slices.Clone(passed), netRecv: first, netSend: first + 1, control: first + 2, status: first + 3}
 }
 
 // lowering is what the steps share while a plan becomes a program.
@@ -86,19 +86,22 @@ func lower(p plan.Plan, res *resolution, env []secret.Value, s slots) (*launcher
 	l.Mark(initProcess)
 	l.Begin(launcher.RoleInit, "mounts")
 	l.dieWithParent()
-	if err := l.mounts(); err != nil { // /proc can only be mounted from inside its pid namespace
+	l.Call("close", unix.SYS_CLOSE, launcher.Flag(l.slots.netSend, "to init")) // or it would never see end of file
+	if err := l.mounts(); err != nil {                                         // /proc can only be mounted from inside its pid namespace
 		return nil, err
 	}
 	l.joinNetwork()
+	l.launcherLives()
 	l.Begin(launcher.RoleInit, "privileges")
 	l.dropPrivileges() // before the workload exists: it never had a capability
 	l.forkWorkload(workload)
-	l.undump() // after the fork: the workload must stay readable until it waits at the barrier
+	l.undump(l.slots.netRecv) // after the fork: the workload must stay readable until it waits at the barrier
 	l.reap()
 
 	l.Mark(workload)
 	l.Begin(launcher.RoleWorkload, "limits")
 	l.dieWithParent()
+	l.Call("close", unix.SYS_CLOSE, launcher.Flag(l.slots.netRecv, "from launcher"))
 	l.newSession()
 	l.limits()
 	l.chdir()
@@ -261,7 +264,6 @@ func (l *lowering) joinNetwork() {
 	l.Call("setns", unix.SYS_SETNS, namespace, launcher.Flag(unix.CLONE_NEWNET, "CLONE_NEWNET"))
 	l.Call("close", unix.SYS_CLOSE, namespace)
 	l.Call("close", unix.SYS_CLOSE, l.self)
-	l.Call("close_range", unix.SYS_CLOSE_RANGE, launcher.Int(l.slots.netSend), launcher.Int(l.slots.netRecv), launcher.Int(0))
 }
 
 // identity maps the caller's own ids to themselves and nothing else: files
@@ -323,7 +325,7 @@ func (l *lowering) forkInit(child launcher.Label) (set, pid launcher.Arg) {
 // (zap_pid_ns_processes), so the message says that nobody is left.
 func (l *lowering) watch(set, pid launcher.Arg) {
 	l.Begin(launcher.RoleLauncher, "watch")
-	l.undump()
+	l.undump(l.slots.netRecv)
 	l.noCapabilities()
 	again := l.NewLabel()
 	l.Mark(again)
@@ -343,14 +345,29 @@ func (l *lowering) dieWithParent() {
 	}
 }
 
+// launcherLives ends init if the launcher died before init asked to die with
+// it: the launcher keeps its end of the network socket open for life, so end of
+// file is its death. By then the one message has been taken.
+func (l *lowering) launcherLives() {
+	lives, zero := l.NewLabel(), launcher.Int(0)
+	l.Call("recvfrom", unix.SYS_RECVFROM, launcher.Flag(l.slots.netRecv, "from launcher"), l.Bytes(make([]byte, 8), "byte"), launcher.Int(1),
+		launcher.Flag(unix.MSG_DONTWAIT, "MSG_DONTWAIT"), zero, zero).OnError(lives) // EAGAIN
+	l.exit(123)
+	l.Mark(lives)
+}
+
 var (
 	capHeader = binary.LittleEndian.AppendUint64(nil, unix.LINUX_CAPABILITY_VERSION_3)
 	noCaps    = make([]byte, 24)
 )
 
-// undump lets go of the streams and closes the process's memory to others.
-func (l *lowering) undump() {
-	l.Call("close_range", unix.SYS_CLOSE_RANGE, launcher.Int(0), launcher.Int(l.slots.control-1), launcher.Int(0))
+// undump lets go of what the workload was given and of one descriptor more, and
+// closes the process's memory to others. Other numbers may be the process's own.
+func (l *lowering) undump(more int) {
+	l.Call("close_range", unix.SYS_CLOSE_RANGE, launcher.Int(0), launcher.Int(2), launcher.Int(0))
+	for _, fd := range append(slices.Clone(l.slots.passed), more) {
+		l.Call("close", unix.SYS_CLOSE, launcher.Int(fd))
+	}
 	if l.has(plan.NotDumpable) {
 		l.Call("prctl", unix.SYS_PRCTL, launcher.Flag(unix.PR_SET_DUMPABLE, "PR_SET_DUMPABLE"), launcher.Int(0))
 	}

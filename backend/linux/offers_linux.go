@@ -280,7 +280,7 @@ func (h *host) notYet(list *[]plan.Offer) {
 		none(plan.BudgetKind(d), need, cgroup, "drop the budget, or bound the whole of bvisor from outside (for example with systemd-run --scope -p)")
 	}
 	none(plan.BudgetKind(spec.Network_), "userspace network stack", "the linux backend of this version has no network stack of its own", "drop the budget: without a grant there is no network")
-	none(plan.NetworkAllowList, "userspace network stack", "the linux backend of this version has no network stack of its own", "use network: none, or accept: [host-network] to give the workload the host's whole network")
+	none(plan.NetworkAllowList, "userspace network stack", "the linux backend of this version has no network stack of its own", "accept: [host-network] to give the workload the host's whole network")
 	for _, k := range []plan.Kind{plan.CommitArtifact, plan.DiscardArtifact, plan.ListOutputs} {
 		none(k, "overlayfs quarantine", "the linux backend of this version holds no writes back", "grant the directory for writing, and compare it yourself")
 	}

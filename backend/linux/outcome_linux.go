@@ -39,6 +39,8 @@ func (r *run) observe() report.Observation {
 		o.Usage = &report.Usage{UserTime: int64(e.Tree.User), SystemTime: int64(e.Tree.System), MaxRSS: e.Tree.MaxRSS}
 		o.Run = max(e.EndedAt-r.opened, 0)
 		o.Teardown = max(monotonic()-e.EndedAt, 0)
+	} else if r.opened != 0 {
+		o.Run = max(r.gone-r.opened, 0) // by the supervisor's clock: init was killed with the rest
 	}
 	o.Outcome = r.outcome(o.Exit)
 	o.Budgets = r.budgets(o)
@@ -102,6 +104,15 @@ func errno(n int) string {
 	return "errno " + strconv.Itoa(n)
 }
 
+// executed says whether the workload became its program: by init's word, or by
+// what was seen of it before all was killed.
+func (r *run) executed() bool {
+	if r.ended != nil {
+		return r.ended.Executed
+	}
+	return r.became.Load()
+}
+
 // transcript is the launcher's account: a phase is done when a process said
 // when, and failed where the failing step stands.
 func (r *run) transcript() []report.Phase {
@@ -133,7 +144,7 @@ func (r *run) transcript() []report.Phase {
 			p.Status, p.Elapsed = "done", max(at[i]-r.started, 0)
 		case !has[name]:
 			p.Status = "not-required"
-		case name == "exec" && r.ended != nil && r.ended.Executed:
+		case name == "exec" && r.executed():
 			p.Status = "done"
 		}
 		list = append(list, p)
@@ -211,7 +222,7 @@ func (r *run) facts(o report.Observation) []report.Fact {
 			}
 		}
 	}
-	if r.ended != nil && r.ended.Executed {
+	if r.executed() {
 		leases := 0
 		for _, v := range r.launch.Env {
 			if v.Reference != "" {

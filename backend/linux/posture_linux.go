@@ -196,3 +196,17 @@ func (r *run) executableChanged() (bool, error) {
 	}
 	return version(&now) != version(&r.res.exe.stat), nil
 }
+
+// becameProgram says whether a process has executed a program since it was
+// forked: PF_FORKNOEXEC is gone from its flags (proc_pid_stat(5), field 9). The
+// pidfd tells that the number still is the process's.
+func becameProgram(pid, pidfd int) bool {
+	const forkNoExec = 0x40
+	p, err := procfs.Open(pid)
+	if err != nil {
+		return false
+	}
+	defer p.Close()
+	flags, err := p.Flags()
+	return err == nil && flags&forkNoExec == 0 && unix.PidfdSendSignal(pidfd, 0, nil, 0) == nil
+}

@@ -50,6 +50,7 @@ type resolver struct {
 	mounts    []hostMount
 	problems  []spec.Problem
 	links     []spec.Link
+	spread    map[string]bool // roots that stand for an entry of "/", by path
 }
 
 func (r *resolver) problem(code, field, message, hint string) {
@@ -58,7 +59,7 @@ func (r *resolver) problem(code, field, message, hint string) {
 
 // Resolve implements backend.Backend.
 func (b *Backend) Resolve(_ context.Context, s spec.Spec, protected []backend.Protected) (backend.Resolution, error) {
-	r := &resolver{resolution: &resolution{}, spec: s, protected: protected}
+	r := &resolver{spread: map[string]bool{}, resolution: &resolution{}, spec: s, protected: protected}
 	r.resolved = spec.Resolved{Spec: s, UID: os.Geteuid(), GID: os.Getegid()}
 	var err error
 	if r.mounts, err = hostMounts(); err != nil {
@@ -151,6 +152,11 @@ func (r *resolver) grant(g spec.Grant, name string) {
 		unix.Close(p.fd)
 		r.links = append(r.links, p.links...)
 		switch {
+		case r.spread[old.Path] && g.Origin != spec.FromSpec:
+			r.resolved.Roots[i].Access = union(old.Access, g.Access)
+		case r.spread[old.Path]:
+			r.resolved.Roots[i].Access, r.resolved.Roots[i].NonRecursive = g.Access, g.NonRecursive
+			delete(r.spread, old.Path)
 		case old.Access == g.Access && old.NonRecursive == g.NonRecursive || g.Origin != spec.FromSpec:
 		case old.Origin != spec.FromSpec:
 			r.resolved.Roots[i].Access, r.resolved.Roots[i].Origin = g.Access, g.Origin
@@ -179,14 +185,34 @@ func (r *resolver) everything(g spec.Grant, root *pin) {
 		return
 	}
 	for _, e := range entries {
-		switch e.Name() {
-		case "proc", "dev", "sys":
+		name := "/" + e.Name()
+		if slices.Contains([]string{"/proc", "/dev", "/sys"}, name) {
 			continue
 		}
-		sub := g
-		sub.Optional = true
-		r.grant(sub, "/"+e.Name())
+		if e.Type() == os.ModeSymlink { // what it leads to is another entry, or hidden
+			if p, err := lookup(name); err == nil {
+				unix.Close(p.fd)
+				r.links = append(r.links, p.links...)
+			}
+			continue
+		}
+		if !slices.ContainsFunc(r.resolved.Roots, func(o spec.Root) bool { return o.Path == name }) {
+			r.spread[name] = true
+			sub := g
+			sub.Optional = true
+			r.grant(sub, name)
+		}
 	}
+}
+
+func union(a, b spec.Access) spec.Access {
+	var u spec.Access
+	for _, right := range []spec.Access{"r", "w", "x"} {
+		if strings.Contains(string(a)+string(b), string(right)) {
+			u += right
+		}
+	}
+	return u
 }
 
 // covered drops what a preset grants inside a directory that is granted with
@@ -252,15 +278,33 @@ func (r *resolver) carveOuts() {
 				r.problem("spec.path", "capabilities.filesystem: "+name, message, hint)
 				continue
 			}
+			r.takeBack(name, p.path)
 			if root, _ := r.parent(p.path); root == nil {
-				unix.Close(p.fd)
-				r.problem("spec.carve-out", "capabilities.filesystem: "+name, "is not inside a granted directory", "drop it: what is not granted is denied")
+				unix.Close(p.fd) // nothing grants it: it is denied as it is
 				continue
 			}
 			r.add(p, spec.Root{Named: name, Path: p.path, Dest: p.path, Kind: p.kind(), Access: spec.AccessNone,
 				Role: spec.RoleCarveOut, Origin: g.Origin})
 		}
 	}
+}
+
+// takeBack drops what a preset grants at or below a carve-out, by whatever name
+// it does; the spec's own grant there contradicts it.
+func (r *resolver) takeBack(name, at string) {
+	keep := 0
+	for i, root := range r.resolved.Roots {
+		if root.Role != spec.RoleCarveOut && within(root.Path, at) {
+			if root.Origin != spec.FromSpec {
+				unix.Close(r.pins[i].fd)
+				continue
+			}
+			r.problem("spec.contradiction", "capabilities.filesystem: "+name, "takes away "+root.Path+", which "+root.Named+" grants", "decide for one of them")
+		}
+		r.resolved.Roots[keep], r.pins[keep] = root, r.pins[i]
+		keep++
+	}
+	r.resolved.Roots, r.pins = r.resolved.Roots[:keep], r.pins[:keep]
 }
 
 // absent resolves the deepest existing parent of a carve-out and carves out
@@ -430,7 +474,7 @@ func (r *resolver) protect() {
 // was granted.
 func (r *resolver) workdir() {
 	dir := r.spec.Workload.Dir
-	if dir == "" {
+	if dir == "" || path.Clean(dir) == "/" {
 		r.resolved.Spec.Workload.Dir = "/"
 		return
 	}

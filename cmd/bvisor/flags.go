@@ -260,7 +260,9 @@ func (q *request) grants(s *spec.Spec, abs func(string) string) {
 			return g.Origin == spec.FromDefault && len(g.Paths) == 1 && filepath.Clean(g.Paths[0]) == filepath.Clean(p)
 		}); i >= 0 {
 			*grants = slices.Delete(slices.Clone(*grants), i, i+1)
-			continue
+			if preset(s.Presets, p) == "" {
+				continue
+			}
 		}
 		*grants = append(*grants, spec.Grant{Access: spec.AccessNone, Paths: []string{p}, Origin: spec.FromSpec})
 	}

@@ -252,6 +252,9 @@ func (o Op) If(want Arg, l Label) Op {
 func (o Op) Jump(l Label) Op { return o.jump(modeJump, l) }
 
 func (o Op) jump(mode uint16, l Label) Op {
+	if at := o.p.ops[o.i].target.at; at != nil && at != l.at {
+		panic("bug: an operation has one target")
+	}
 	o.p.ops[o.i].mode |= mode
 	o.p.ops[o.i].target = l
 	return o

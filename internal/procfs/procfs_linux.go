@@ -91,6 +91,21 @@ func (p *Process) Status() (Status, error) {
 	return s, nil
 }
 
+// Flags returns the kernel's PF_* flags of the process, field 9 of
+// /proc/PID/stat.
+func (p *Process) Flags() (uint64, error) {
+	b, err := p.read("stat")
+	if err != nil {
+		return 0, err
+	}
+	// The second field is the command's name in parentheses and may hold any byte.
+	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+	if len(f) < 7 {
+		return 0, fmt.Errorf("/proc/PID/stat has %d fields behind the name, expected 50", len(f))
+	}
+	return strconv.ParseUint(string(f[6]), 10, 64)
+}
+
 // NamespaceNames are the entries of /proc/PID/ns that are compared.
 var NamespaceNames = []string{"cgroup", "ipc", "mnt", "net", "pid", "user", "uts"}
 
