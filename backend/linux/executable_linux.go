@@ -180,9 +180,9 @@ func version(st *unix.Stat_t) fileVersion {
 	return fileVersion{uint64(st.Dev), st.Ino, st.Size, st.Mtim, st.Ctim}
 }
 
-// settled is how old a file's last change must be for its times to name its
+// cooled is how old a file's last change must be for its times to name its
 // contents.
-const settled = 2 * time.Second
+const cooled = 2 * time.Second
 
 func (d *digests) of(f *os.File, st *unix.Stat_t) (string, error) {
 	d.mu.Lock()
@@ -206,7 +206,7 @@ func (d *digests) of(f *os.File, st *unix.Stat_t) (string, error) {
 		d.known = map[fileVersion]string{}
 	}
 	// Two changes within one tick of the kernel's clock leave the same times.
-	if version(&after) == version(st) && time.Since(time.Unix(st.Ctim.Unix())) > settled {
+	if version(&after) == version(st) && time.Since(time.Unix(st.Ctim.Unix())) > cooled {
 		d.known[version(st)] = sum
 	}
 	return sum, nil

@@ -25,9 +25,11 @@ import (
 //	supervisor                launcher            init             workload
 //	  start ────────────────▶ namespaces, identity
 //	                          fork ─────────────▶ mounts
-//	                                              fork ──────────▶ limits … seccomp
+//	                                              fork ──────────▶ limits, descriptors
+//	  ◀──────────────────────────────────────────────────────────── settled
+//	  half of the posture                                           landlock, seccomp
 //	  ◀──────────────────────────────────────────────────────────── ready
-//	  posture; intent durable
+//	  the other half; intent durable
 //	  one byte ───────────────────────────────────────────────────▶ exec
 //	                                              reap, kill, reap
 //	  ◀────────────────────────────────────────── ended
@@ -97,7 +99,8 @@ type run struct {
 	closers []interface{ Close() error }
 	table   []report.Descriptor
 
-	pid      int               // the workload's, on this host; 0 until it waits at the barrier
+	pid      int               // the workload's, on this host
+	settled  *settled          // read beside its last steps
 	workload int               // its pidfd, -1 until then
 	ready    *launcher.Message // the workload's own account, at the barrier
 	opened   int64
@@ -248,9 +251,12 @@ func (r *run) receive() *launcher.Message {
 		switch m.Kind {
 		case launcher.MessageFailed:
 			r.failed = &m
+		case launcher.MessageSettled:
+			if r.pid, r.fault = sender(oob[:oobn]); r.fault == nil {
+				r.settled = readSettled(r.pid)
+			}
 		case launcher.MessageReady:
 			r.ready = &m
-			r.pid, r.fault = sender(oob[:oobn])
 		case launcher.MessageEnded:
 			r.ended = &m
 		case launcher.MessageInit:

@@ -108,6 +108,7 @@ func lower(p plan.Plan, res *resolution, env []secret.Value, s slots) (*launcher
 	l.Begin(launcher.RoleWorkload, "descriptors")
 	l.openExecutable() // before the domain and while opening still needs no right
 	l.closeOnExec()    // after the last open
+	l.message(launcher.MessageSettled)
 	l.Begin(launcher.RoleWorkload, "landlock")
 	l.domain() // after the mounts, which a domain forbids
 	l.Begin(launcher.RoleWorkload, "seccomp")
@@ -504,7 +505,6 @@ func (l *lowering) domain() {
 		return
 	}
 	l.Call("landlock_restrict_self", unix.SYS_LANDLOCK_RESTRICT_SELF, l.ruleset, launcher.Int(0))
-	l.Call("close", unix.SYS_CLOSE, l.ruleset)
 	l.done("landlock")
 }
 

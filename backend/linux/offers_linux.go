@@ -109,7 +109,7 @@ var evidence = []plan.EvidenceSource{
 }
 
 func mechanism(name string, params ...plan.Param) plan.Mechanism {
-	return plan.Mechanism{Name: name, Enforcement: spec.Enforced, Evidence: []spec.Claim{spec.MechanismAttestation}, Params: params}
+	return plan.Mechanism{Name: name, Enforcement: spec.Enforced, Params: params}
 }
 
 func param(name string, value any) plan.Param {
@@ -219,7 +219,7 @@ func (h *host) files(offer offerFunc, mounted []string, domain plan.Mechanism, a
 	mounts := mechanism("mount-namespace")
 	both := plan.Way{Mechanisms: []plan.Mechanism{mounts, domain}, Requires: []plan.Kind{plan.MountNamespace, plan.LandlockDomain},
 		Lacks: []string{plan.FeatureExecWithoutRead}}
-	alone := plan.Way{Mechanisms: []plan.Mechanism{domain}, Requires: []plan.Kind{plan.LandlockDomain},
+	alone := plan.Way{Mechanisms: []plan.Mechanism{mechanism("landlock", append(slices.Clone(domain.Params), param("not-held", "execution by way of ld.so"))...)}, Requires: []plan.Kind{plan.LandlockDomain},
 		Lacks: []string{plan.FeatureExecWithoutRead, plan.FeatureNonRecursive}}
 	view := plan.Way{Mechanisms: []plan.Mechanism{mounts}, Requires: []plan.Kind{plan.MountNamespace},
 		Lacks: []string{plan.FeatureExecWithoutRead, plan.FeatureWriteWithoutRead, plan.FeatureNonRecursive}}

@@ -28,6 +28,56 @@ var ownNamespaces = sync.OnceValues(func() ([]string, error) {
 	return p.Namespaces()
 })
 
+// settled is what the kernel says of a workload that does not change any more
+// before its exec: namespaces, limits, descriptors, session. It is read beside
+// what the workload still does.
+type settled struct {
+	done        chan struct{}
+	namespaces  []string
+	limits      []report.Limit
+	descriptors []procfs.Descriptor
+	session     int
+	storage     int64 // of private memory; 0 is none
+	err         error
+}
+
+func readSettled(pid int) *settled {
+	s := &settled{done: make(chan struct{})}
+	go func() {
+		defer close(s.done)
+		s.err = s.read(pid)
+	}()
+	return s
+}
+
+func (s *settled) read(pid int) error {
+	p, err := procfs.Open(pid)
+	if err != nil {
+		return err
+	}
+	defer p.Close()
+	if s.descriptors, err = p.Descriptors(); err != nil {
+		return err
+	}
+	if s.namespaces, err = p.Namespaces(); err != nil {
+		return err
+	}
+	if s.session, err = unix.Getsid(pid); err != nil {
+		return fmt.Errorf("getsid: %w", err)
+	}
+	for _, l := range limits {
+		var got unix.Rlimit
+		if err := unix.Prlimit(pid, l.resource, nil, &got); err != nil {
+			return fmt.Errorf("prlimit %s: %w", l.name, err)
+		}
+		s.limits = append(s.limits, report.Limit{Name: l.name, Soft: bounded(got.Cur), Hard: bounded(got.Max)})
+	}
+	if st, err := p.StatFS("/dev/shm"); err == nil && st.Type == unix.TMPFS_MAGIC {
+		s.storage = int64(st.Blocks)*st.Bsize - synthesised*4096
+	}
+	return nil
+}
+
 // readPosture asks the kernel about the workload while it waits at the
 // barrier. What it lacks of the plan keeps the barrier shut.
 func (r *run) readPosture() {
@@ -38,18 +88,11 @@ func (r *run) readPosture() {
 		r.workload = -1
 		return
 	}
-	p, err := procfs.Open(r.pid)
-	if err != nil {
-		r.fault = err
+	if r.posture, r.fault = r.settled.posture(r.pid); r.fault != nil {
+		r.fault = fmt.Errorf("read back the posture: %w", r.fault)
 		return
 	}
-	defer p.Close()
-	r.posture, err = posture(p, r.pid)
-	if err != nil {
-		r.fault = fmt.Errorf("read back the posture: %w", err)
-		return
-	}
-	r.readBudgets(p)
+	r.readBudgets()
 	lacks := lacking(r.launch.Plan, r.posture, r.slots)
 	if changed, err := r.executableChanged(); err != nil || changed {
 		lacks = append(lacks, "the executable changed after it was hashed")
@@ -71,44 +114,34 @@ func bounded(limit uint64) int64 {
 	return int64(limit)
 }
 
-func posture(p *procfs.Process, pid int) (*report.Posture, error) {
+// posture reads what the last steps changed and joins it with the rest.
+func (s *settled) posture(pid int) (*report.Posture, error) {
 	own, err := ownNamespaces()
 	if err != nil {
 		return nil, err
 	}
+	p, err := procfs.Open(pid)
+	if err != nil {
+		return nil, err
+	}
+	defer p.Close()
 	st, err := p.Status()
 	if err != nil {
 		return nil, err
 	}
-	session, err := unix.Getsid(pid)
-	if err != nil {
-		return nil, err
-	}
-	ids, err := p.Namespaces()
-	if err != nil {
-		return nil, err
-	}
-	fds, err := p.Descriptors()
-	if err != nil {
-		return nil, err
+	if <-s.done; s.err != nil {
+		return nil, s.err
 	}
 	out := &report.Posture{
 		NoNewPrivs: st.NoNewPrivs, Seccomp: st.Seccomp, SeccompFilters: max(st.Filters, 0),
 		Capabilities: report.Capabilities{Inheritable: st.CapInh, Permitted: st.CapPrm, Effective: st.CapEff, Bounding: st.CapBnd, Ambient: st.CapAmb},
 		UID:          st.UID, GID: st.GID, Umask: st.Umask, SignalsIgnored: st.SigIgn, SignalsBlocked: st.SigBlk,
-		Session: session == pid,
+		Session: s.session == pid, Limits: s.limits,
 	}
 	for i, name := range procfs.NamespaceNames {
-		out.Namespaces = append(out.Namespaces, report.Namespace{Name: name, ID: ids[i], Own: ids[i] != own[i]})
+		out.Namespaces = append(out.Namespaces, report.Namespace{Name: name, ID: s.namespaces[i], Own: s.namespaces[i] != own[i]})
 	}
-	for _, l := range limits {
-		var got unix.Rlimit
-		if err := unix.Prlimit(pid, l.resource, nil, &got); err != nil {
-			return nil, fmt.Errorf("prlimit %s: %w", l.name, err)
-		}
-		out.Limits = append(out.Limits, report.Limit{Name: l.name, Soft: bounded(got.Cur), Hard: bounded(got.Max)})
-	}
-	for _, d := range fds {
+	for _, d := range s.descriptors {
 		out.Descriptors = append(out.Descriptors, report.PostureDescriptor{FD: d.FD, Kind: d.Kind, Survive: !d.CloExec})
 	}
 	return out, nil
@@ -172,15 +205,15 @@ func lacking(p plan.Plan, got *report.Posture, s slots) []string {
 }
 
 // readBudgets reads back what was set.
-func (r *run) readBudgets(p *procfs.Process) {
+func (r *run) readBudgets() {
 	r.readBack = map[spec.Dimension]int64{}
 	for _, l := range r.posture.Limits {
 		if l.Name == "nofile" {
 			r.readBack[spec.Handles] = l.Hard
 		}
 	}
-	if st, err := p.StatFS("/dev/shm"); err == nil && st.Type == unix.TMPFS_MAGIC {
-		r.readBack[spec.Storage] = int64(st.Blocks)*st.Bsize - synthesised*4096
+	if r.settled.storage != 0 {
+		r.readBack[spec.Storage] = r.settled.storage
 	}
 }
 

@@ -16,6 +16,8 @@ const (
 	MessageReady  = 2 // workload: confined, waits at the barrier
 	MessageEnded  = 3 // init: the workload ended and its tree is empty
 	MessageInit   = 4 // launcher: init has been reaped
+
+	MessageSettled = 5 // workload: its namespaces, limits and descriptors are what they will be
 )
 
 // Byte offsets in the record, which stands at the start of the data segment.
