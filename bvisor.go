@@ -121,26 +121,16 @@ func (s *Supervisor) prepare(ctx context.Context, sp spec.Spec) (*attempt, error
 	if err := spec.Validate(sp); err != nil {
 		return nil, err
 	}
-	probed := make(chan error, 1)
-	go func() {
-		var err error
-		a.profile, err = s.Backend.Probe(ctx)
-		probed <- err
-	}()
-	resolution, err := s.Backend.Resolve(ctx, spec.Expand(sp), s.Protected)
-	if e := <-probed; e != nil {
-		if err == nil {
-			resolution.Close()
+	var err error
+	if a.profile, err = s.Backend.Probe(ctx); err != nil {
+		if _, ok := errors.AsType[*Fault](err); !ok {
+			err = &Fault{"probe", err}
 		}
-		if _, ok := errors.AsType[*Fault](e); !ok {
-			e = &Fault{"probe", e}
-		}
-		return nil, e
-	}
-	if err != nil {
 		return nil, err
 	}
-	a.resolution = resolution
+	if a.resolution, err = s.Backend.Resolve(ctx, spec.Expand(sp), s.Protected); err != nil {
+		return nil, err
+	}
 	a.plan, a.refusal = s.decide(a.resolution.Resolved(), a.profile)
 	return a, nil
 }
