@@ -46,7 +46,6 @@ type lowering struct {
 	env   []secret.Value
 	slots slots
 	held  map[plan.Kind]*plan.Requirement
-	empty []string // phases with nothing to do
 
 	closed []string // entries of /proc that are masked
 
@@ -77,7 +76,7 @@ func lower(p plan.Plan, res *resolution, env []secret.Value, s slots) (*launcher
 	l.resetSignals()
 	l.namespaces()
 	l.Begin(launcher.RoleLauncher, "identity")
-	l.identity()                        // before init, which needs its capabilities to count for the mounts
+	l.identity()                        // before init: unmapped ids may make no files
 	set, pid := l.forkInit(initProcess) // the pid namespace begins with the next child
 	l.Begin(launcher.RoleLauncher, "namespaces")
 	l.network() // while init makes the mounts: each takes about as long as the other
@@ -95,7 +94,7 @@ func lower(p plan.Plan, res *resolution, env []secret.Value, s slots) (*launcher
 	l.Begin(launcher.RoleInit, "privileges")
 	l.dropPrivileges() // before the workload exists: it never had a capability
 	l.forkWorkload(workload)
-	l.undump(l.slots.netRecv) // after the fork: the workload must stay readable until it waits at the barrier
+	l.undump() // after the fork: the workload must stay readable until it waits at the barrier
 	l.reap()
 
 	l.Mark(workload)
@@ -212,7 +211,6 @@ func (l *lowering) namespaces() {
 		}
 	}
 	if flags == 0 && !l.has(plan.NetworkNamespace) {
-		l.empty = append(l.empty, "namespaces")
 		return
 	}
 	l.Call("unshare", unix.SYS_UNSHARE, launcher.Flag(flags, text))
@@ -272,7 +270,6 @@ func (l *lowering) joinNetwork() {
 // needs setgroups to be denied first (user_namespaces(7)).
 func (l *lowering) identity() {
 	if !l.has(plan.UserNamespace) && !l.has(plan.UTSNamespace) {
-		l.empty = append(l.empty, "identity")
 		return
 	}
 	if l.has(plan.UserNamespace) {
@@ -326,7 +323,7 @@ func (l *lowering) forkInit(child launcher.Label) (set, pid launcher.Arg) {
 // (zap_pid_ns_processes), so the message says that nobody is left.
 func (l *lowering) watch(set, pid launcher.Arg) {
 	l.Begin(launcher.RoleLauncher, "watch")
-	l.undump(l.slots.netRecv)
+	l.undump()
 	l.noCapabilities()
 	again := l.NewLabel()
 	l.Mark(again)
@@ -362,11 +359,12 @@ var (
 	noCaps    = make([]byte, 24)
 )
 
-// undump lets go of what the workload was given and of one descriptor more, and
-// closes the process's memory to others. Other numbers may be the process's own.
-func (l *lowering) undump(more int) {
+// undump lets go of what the workload was given and of init's end of the network
+// socket, and closes the process's memory to others. Other numbers may be the
+// process's own.
+func (l *lowering) undump() {
 	l.Call("close_range", unix.SYS_CLOSE_RANGE, launcher.Int(0), launcher.Int(2), launcher.Int(0))
-	for _, fd := range append(slices.Clone(l.slots.passed), more) {
+	for _, fd := range append(slices.Clone(l.slots.passed), l.slots.netRecv) {
 		l.Call("close", unix.SYS_CLOSE, launcher.Int(fd))
 	}
 	if l.has(plan.NotDumpable) {
@@ -501,7 +499,6 @@ func (l *lowering) chdir() {
 
 func (l *lowering) domain() {
 	if !l.has(plan.LandlockDomain) {
-		l.empty = append(l.empty, "landlock")
 		return
 	}
 	l.Call("landlock_restrict_self", unix.SYS_LANDLOCK_RESTRICT_SELF, l.ruleset, launcher.Int(0))
@@ -510,7 +507,6 @@ func (l *lowering) domain() {
 
 func (l *lowering) filter() error {
 	if !l.has(plan.CallFilter) {
-		l.empty = append(l.empty, "seccomp")
 		return nil
 	}
 	f, err := seccomp.CompileCached(filterOptions(l.plan))
