@@ -100,7 +100,8 @@ type run struct {
 	table   []report.Descriptor
 
 	pid      int               // the workload's, on this host
-	settled  *settled          // read beside its last steps
+	settled  *settled          // half of its posture
+	unread   error             // why that half could not be read
 	workload int               // its pidfd, -1 until then
 	ready    *launcher.Message // the workload's own account, at the barrier
 	opened   int64
@@ -252,8 +253,8 @@ func (r *run) receive() *launcher.Message {
 		case launcher.MessageFailed:
 			r.failed = &m
 		case launcher.MessageSettled:
-			if r.pid, r.fault = sender(oob[:oobn]); r.fault == nil {
-				r.settled = readSettled(r.pid)
+			if r.pid, r.unread = sender(oob[:oobn]); r.unread == nil {
+				r.settled, r.unread = readSettled(r.pid)
 			}
 		case launcher.MessageReady:
 			r.ready = &m

@@ -70,23 +70,24 @@ func (r *run) outcome(e *report.Exit) report.Outcome {
 		return report.Outcome{Status: report.SetupFailed, Reason: fmt.Sprintf(format, args...)}
 	}
 	switch {
-	case wanted.Status != "" && r.opened == 0:
-		return wanted
-	case r.failed != nil:
+	case r.failed != nil && (wanted.Status == "" || r.opened != 0):
 		op := r.program.Op(r.failed.Failed)
 		return failed("%s: step %d, %s: %s", op.Phase, r.failed.Failed, op, errno(r.failed.Errno))
 	case r.mismatch != "":
 		return failed("posture: %s", r.mismatch)
+	case wanted.Status != "":
+		return wanted
+	case r.ended != nil && !r.ended.Executed && unix.WaitStatus(r.ended.WaitStatus).Signaled():
+		// Also where the supervisor met it half read, or at the barrier.
+		return failed("exec: the workload was killed before it became the program")
 	case r.fault != nil:
 		return report.Outcome{Status: report.SupervisorFault, Reason: r.fault.Error()}
 	case r.ready == nil:
 		return failed("launcher: it ended before the workload was confined")
-	case wanted.Status != "" && (r.ended == nil || r.ended.Executed):
-		return wanted
 	case r.ended == nil:
 		return report.Outcome{Status: report.Killed, Reason: "the launcher was killed from outside"}
 	case !r.ended.Executed:
-		return failed("exec: the workload was killed before it became the program")
+		return failed("exec: the workload ended before it became the program")
 	case e.Signal == int(unix.SIGSYS):
 		return report.Outcome{Status: report.Denied, Reason: "system-call-filter"}
 	case e.Signal != 0:

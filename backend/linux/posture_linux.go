@@ -29,59 +29,53 @@ var ownNamespaces = sync.OnceValues(func() ([]string, error) {
 })
 
 // settled is what the kernel says of a workload that does not change any more
-// before its exec: namespaces, limits, descriptors, session. It is read beside
-// what the workload still does.
+// before its exec: namespaces, limits, descriptors, session. It is read while
+// the workload enters its domain and filter.
 type settled struct {
-	done        chan struct{}
 	namespaces  []string
 	limits      []report.Limit
 	descriptors []procfs.Descriptor
 	session     int
 	storage     int64 // of private memory; 0 is none
-	err         error
 }
 
-func readSettled(pid int) *settled {
-	s := &settled{done: make(chan struct{})}
-	go func() {
-		defer close(s.done)
-		s.err = s.read(pid)
-	}()
-	return s
-}
-
-func (s *settled) read(pid int) error {
+func readSettled(pid int) (*settled, error) {
 	p, err := procfs.Open(pid)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer p.Close()
+	s := &settled{}
 	if s.descriptors, err = p.Descriptors(); err != nil {
-		return err
+		return nil, err
 	}
 	if s.namespaces, err = p.Namespaces(); err != nil {
-		return err
+		return nil, err
 	}
 	if s.session, err = unix.Getsid(pid); err != nil {
-		return fmt.Errorf("getsid: %w", err)
+		return nil, fmt.Errorf("getsid: %w", err)
 	}
 	for _, l := range limits {
 		var got unix.Rlimit
 		if err := unix.Prlimit(pid, l.resource, nil, &got); err != nil {
-			return fmt.Errorf("prlimit %s: %w", l.name, err)
+			return nil, fmt.Errorf("prlimit %s: %w", l.name, err)
 		}
 		s.limits = append(s.limits, report.Limit{Name: l.name, Soft: bounded(got.Cur), Hard: bounded(got.Max)})
 	}
 	if st, err := p.StatFS("/dev/shm"); err == nil && st.Type == unix.TMPFS_MAGIC {
 		s.storage = int64(st.Blocks)*st.Bsize - synthesised*4096
 	}
-	return nil
+	return s, nil
 }
 
 // readPosture asks the kernel about the workload while it waits at the
 // barrier. What it lacks of the plan keeps the barrier shut.
 func (r *run) readPosture() {
 	if r.ready == nil || r.fault != nil {
+		return
+	}
+	if r.settled == nil {
+		r.fault = fmt.Errorf("read back the posture: %w", r.unread)
 		return
 	}
 	if r.workload, r.fault = unix.PidfdOpen(r.pid, 0); r.fault != nil {
@@ -128,9 +122,6 @@ func (s *settled) posture(pid int) (*report.Posture, error) {
 	st, err := p.Status()
 	if err != nil {
 		return nil, err
-	}
-	if <-s.done; s.err != nil {
-		return nil, s.err
 	}
 	out := &report.Posture{
 		NoNewPrivs: st.NoNewPrivs, Seccomp: st.Seccomp, SeccompFilters: max(st.Filters, 0),
