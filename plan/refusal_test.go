@@ -17,9 +17,9 @@ import (
 func demanding() spec.Resolved {
 	r := usual()
 	r.Roots = append(r.Roots,
-		spec.Root{Path: "/home/u/work/.git", Dest: "/home/u/work/.git", Access: spec.AccessNone, Kind: spec.KindDirectory, Role: spec.RoleCarveOut, Origin: spec.FromSpec},
+		spec.Root{Path: "/home/u/src/.git", Dest: "/home/u/src/.git", Access: spec.AccessNone, Kind: spec.KindDirectory, Role: spec.RoleCarveOut, Origin: spec.FromSpec},
 		spec.Root{Path: "/data", Dest: "/in", Access: "r", Kind: spec.KindDirectory, Role: spec.RoleExpose, Origin: spec.FromSpec})
-	r.Spec.Controls.Artifacts = &spec.Artifacts{Paths: []string{"/home/u/work/out"}, Commit: "manual", Durability: "atomic"}
+	r.Spec.Controls.Artifacts = &spec.Artifacts{Paths: []string{"/home/u/src/out"}, Commit: "manual", Durability: "atomic"}
 	r.Spec.Budgets = map[spec.Dimension]spec.Budget{}
 	for _, d := range spec.Dimensions {
 		r.Spec.Budgets[d] = spec.Budget{Limit: 100 << 20, Guarantee: spec.Enforced, Origin: spec.FromSpec}

@@ -69,14 +69,14 @@ func TestInterpreterOfAScriptNeedsItsOwnRight(t *testing.T) {
 }
 
 func TestCopiesCannotBeExecuted(t *testing.T) {
-	root := tree(t, "work/")
-	places := mods{grant("rw", root+"/work"), temp("rw", "/tmp", "/scratch"), grant("r", place.tool)}
-	for _, to := range []string{root + "/work/copy", "/tmp/copy", "/scratch/copy", "/dev/shm/copy"} {
+	root := tree(t, "own/")
+	places := mods{grant("rw", root+"/own"), temp("rw", "/tmp", "/scratch"), grant("r", place.tool)}
+	for _, to := range []string{root + "/own/copy", "/tmp/copy", "/scratch/copy", "/dev/shm/copy"} {
 		run(t, places, "copy-exec", append([]string{place.tool}, say(to)...)...).denied(t, plan.Filesystem, unix.EACCES)
 	}
 	control(t, "copy-exec", append([]string{place.tool}, say(root+"/control")...)...).ranAs(t, "ran")
 	run(t, mods{temp("rwx", "/tmp"), grant("r", place.tool)}, "copy-exec", append([]string{place.tool}, say("/tmp/copy")...)...).ranAs(t, "ran")
-	run(t, mods{grant("rwx", root+"/work"), grant("r", place.tool)}, "copy-exec", append([]string{place.tool}, say(root+"/work/copy2")...)...).ranAs(t, "ran")
+	run(t, mods{grant("rwx", root+"/own"), grant("r", place.tool)}, "copy-exec", append([]string{place.tool}, say(root+"/own/copy2")...)...).ranAs(t, "ran")
 }
 
 func TestFilesWithoutAPathCannotBeExecuted(t *testing.T) {
@@ -91,9 +91,9 @@ func TestFilesWithoutAPathCannotBeExecuted(t *testing.T) {
 }
 
 func TestFilesThatMayNotRunCannotBeMappedToRun(t *testing.T) {
-	root := tree(t, "data/file", "work/file")
-	both := mods{grant("r", root+"/data"), grant("rw", root+"/work"), temp("rw", "/tmp")}
-	for _, name := range []string{root + "/data/file", root + "/work/file", "/proc/self/maps", "/dev/zero"} {
+	root := tree(t, "data/file", "own/file")
+	both := mods{grant("r", root+"/data"), grant("rw", root+"/own"), temp("rw", "/tmp")}
+	for _, name := range []string{root + "/data/file", root + "/own/file", "/proc/self/maps", "/dev/zero"} {
 		for _, act := range []string{"map-exec", "map-then-exec"} {
 			if strings.HasPrefix(name, root) {
 				control(t, act, name).succeeds(t)

@@ -59,7 +59,7 @@ func TestValuesOfFlagsReplace(t *testing.T) {
 			q.budgets[i] = "2s"
 		}
 	}
-	q.merge(&s, "/work")
+	q.merge(&s, "/job")
 	if len(q.problems) > 0 {
 		t.Fatal(q.problems)
 	}
@@ -69,7 +69,7 @@ func TestValuesOfFlagsReplace(t *testing.T) {
 	if s.Capabilities.Spawn != spec.SpawnNone || !slices.Equal(s.Capabilities.FDs, []int{3, 5}) {
 		t.Errorf("spawn %q, descriptors %v", s.Capabilities.Spawn, s.Capabilities.FDs)
 	}
-	if !slices.Equal(s.Controls.Temp, []spec.Temp{{Path: "/tmp", Access: "rwx"}}) || s.Controls.Stdin != (spec.Stdin{Mode: spec.StdinFile, File: "/work/input"}) {
+	if !slices.Equal(s.Controls.Temp, []spec.Temp{{Path: "/tmp", Access: "rwx"}}) || s.Controls.Stdin != (spec.Stdin{Mode: spec.StdinFile, File: "/job/input"}) {
 		t.Errorf("controls are %+v", s.Controls)
 	}
 	wall := s.Budgets[spec.Wall]
@@ -80,10 +80,10 @@ func TestValuesOfFlagsReplace(t *testing.T) {
 
 // A flag that is not given changes nothing: a spec means the same alone.
 func TestNoFlagNoChange(t *testing.T) {
-	s := spec.Default("/work", []string{"true"})
-	want := spec.Default("/work", []string{"true"})
+	s := spec.Default("/job", []string{"true"})
+	want := spec.Default("/job", []string{"true"})
 	var q request
-	q.merge(&s, "/work")
+	q.merge(&s, "/job")
 	if a, b := spec.Expand(s), spec.Expand(want); !slices.EqualFunc(a.Capabilities.Filesystem, b.Capabilities.Filesystem, sameGrant) ||
 		!slices.Equal(a.Capabilities.Environment, b.Capabilities.Environment) || len(a.Budgets) != len(b.Budgets) || a.Controls.Artifacts != nil {
 		t.Errorf("got %+v, want %+v", a, b)
