@@ -36,7 +36,8 @@ type stream struct {
 	dropped bool // what comes now is not part of the run any more
 }
 
-const relayBuffer = 32 << 10
+// relayBuffers are kept, for the reason that procfs keeps its own.
+var relayBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
 // relay copies until every holder of the pipe's other end is gone. Those are
 // processes of the launch, so it ends with the tree.
@@ -44,8 +45,9 @@ func (s *stream) relay(w *watch) {
 	s.done = make(chan struct{})
 	go func() {
 		defer close(s.done)
-		buf := make([]byte, relayBuffer)
-		out := s.out
+		memory := relayBuffers.Get().(*[32 << 10]byte)
+		defer relayBuffers.Put(memory)
+		buf, out := memory[:], s.out
 		for {
 			n, err := s.source.Read(buf)
 			if n > 0 {

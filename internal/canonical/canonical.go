@@ -23,9 +23,11 @@
 package canonical
 
 import (
+	"bytes"
 	"fmt"
 	"reflect"
 	"strings"
+	"sync"
 )
 
 // Limits that hold for both directions, so that what one writes the other reads.
@@ -82,15 +84,29 @@ func Marshal(v any) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := encoder{buf: make([]byte, 0, 4096)}
+	scratch := scratches.Get().(*[]byte)
+	e := encoder{buf: (*scratch)[:0]}
+	defer func() {
+		if cap(e.buf) <= maxScratch {
+			*scratch = e.buf
+			scratches.Put(scratch)
+		}
+	}()
 	if err := c.encode(&e, rv); err != nil {
 		return nil, err
 	}
 	if len(e.buf) > MaxSize {
 		return nil, &Error{Offset: -1, Text: fmt.Sprintf("%d bytes, and at most %d can be read back", len(e.buf), MaxSize)}
 	}
-	return e.buf, nil
+	return bytes.Clone(e.buf), nil
 }
+
+// scratches are what encodings grow in; a result is a copy of its own size. In
+// a process with a large heap garbage is collected seldom, and memory touched
+// for the first time is dear.
+var scratches = sync.Pool{New: func() any { b := make([]byte, 0, 32<<10); return &b }}
+
+const maxScratch = 1 << 20
 
 // Unmarshal reads the one value in data, which must be in canonical form, into
 // what v points to. After an error that is the zero value.

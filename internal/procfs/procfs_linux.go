@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,8 +14,12 @@ import (
 // when its number is used again.
 type Process struct {
 	dir int
-	buf []byte
+	buf []byte // from buffers
 }
+
+// buffers are kept: in a process with a large heap garbage is collected seldom,
+// and memory touched for the first time costs more than what it is read for.
+var buffers = sync.Pool{New: func() any { return new([16 << 10]byte) }}
 
 // Open opens /proc/PID.
 func Open(pid int) (*Process, error) {
@@ -22,11 +27,16 @@ func Open(pid int) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open /proc/%d: %w", pid, err)
 	}
-	return &Process{dir: fd, buf: make([]byte, 16<<10)}, nil
+	return &Process{dir: fd, buf: buffers.Get().(*[16 << 10]byte)[:]}, nil
 }
 
-// Close closes the directory.
-func (p *Process) Close() error { return unix.Close(p.dir) }
+// Close closes the directory. Nothing that was read is used afterwards but what
+// was copied.
+func (p *Process) Close() error {
+	buffers.Put((*[16 << 10]byte)(p.buf))
+	p.buf = nil
+	return unix.Close(p.dir)
+}
 
 // read returns a small file's bytes, good until the next read.
 func (p *Process) read(name string) ([]byte, error) {
