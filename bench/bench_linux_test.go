@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/bvisor/bvisor/backend/linux"
+	"github.com/bvisor/bvisor/internal/need"
 	"github.com/bvisor/bvisor/plan"
 	"github.com/bvisor/bvisor/spec"
 )
@@ -19,15 +20,7 @@ import (
 // 1 with a filter and without capabilities, and does not see the host's files.
 func TestTheFloorConfines(t *testing.T) {
 	dir := t.TempDir()
-	filter := filepath.Join(dir, "filter")
-	if _, err := exportFilter(filter); err != nil {
-		t.Fatal(err)
-	}
-	f, err := buildFloor("floor", dir, filter)
-	if err != nil {
-		t.Skip("need a C compiler for the floor: " + err.Error())
-	}
-	needNamespaces(t)
+	f := floorIn(t, dir)
 	secret := filepath.Join(dir, "secret")
 	if err := write(secret, []byte("x")); err != nil {
 		t.Fatal(err)
@@ -57,15 +50,7 @@ func TestTheFloorConfines(t *testing.T) {
 // A step that fails must not go unnoticed: the floor would be too low.
 func TestTheFloorFailsWhole(t *testing.T) {
 	dir := t.TempDir()
-	filter := filepath.Join(dir, "filter")
-	if _, err := exportFilter(filter); err != nil {
-		t.Fatal(err)
-	}
-	f, err := buildFloor("floor", dir, filter)
-	if err != nil {
-		t.Skip("need a C compiler for the floor: " + err.Error())
-	}
-	needNamespaces(t)
+	f := floorIn(t, dir)
 	if err := os.Remove(filepath.Join(f.root, "proc")); err != nil {
 		t.Fatal(err)
 	}
@@ -74,6 +59,22 @@ func TestTheFloorFailsWhole(t *testing.T) {
 	if code := cmd.ProcessState.ExitCode(); code != 125 || !strings.Contains(string(out), "proc") {
 		t.Errorf("without a place for /proc the floor ended with %d and said %q, want 125 and the step's name", code, out)
 	}
+}
+
+// floorIn builds the floor in dir, where it can run.
+func floorIn(t *testing.T, dir string) *floor {
+	t.Helper()
+	need.Program(t, "cc")
+	needNamespaces(t)
+	filter := filepath.Join(dir, "filter")
+	if _, err := exportFilter(filter); err != nil {
+		t.Fatal(err)
+	}
+	f, err := buildFloor("floor", dir, filter)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
 }
 
 // needNamespaces skips where the default boundary is refused: the floor needs
@@ -92,7 +93,7 @@ func needNamespaces(t *testing.T) {
 	}
 	defer res.Close()
 	if _, refusal := plan.Make(res.Resolved(), profile); refusal != nil {
-		t.Skip("need user namespaces, Landlock and seccomp: " + refusal.Error())
+		need.Missing(t, "confine", refusal.Error())
 	}
 }
 

@@ -270,7 +270,7 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		env, err := k.envelope(payload)
 		if err != nil {
-			t.Skip()
+			t.Skip("more bytes than an envelope holds: " + err.Error())
 		}
 		s, err := Parse(env)
 		v, verr := Verify(env, []PublicKey{k.Public()})

@@ -4,6 +4,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/bvisor/bvisor/internal/nearest"
 )
 
 // oneOf returns s as one of names, which are few and closed. others are named
@@ -18,7 +20,7 @@ func oneOf[T ~string](what, s string, names []T, others ...string) (T, error) {
 // unknownName says what was meant, or what there is to choose from.
 func unknownName[T ~string](what, s string, names []T, others ...string) *valueError {
 	e := &valueError{code: CodeUnknownName, message: "no " + what + " is named " + quote(s)}
-	if near := nearest(s, names); near != "" {
+	if near := closest(s, names); near != "" {
 		if strings.EqualFold(near, s) {
 			e.code = CodeWrongCase
 		}
@@ -41,44 +43,18 @@ func expected[T ~string](names []T, others ...string) string {
 	return "expected one of " + strings.Join(list, ", ")
 }
 
-// nearest is the name closest to s, or empty when none is close.
-func nearest[T ~string](s string, names []T) string {
+// closest is the name that s was meant to be, or empty when none is close.
+func closest[T ~string](s string, names []T) string {
 	if len(s) > 64 {
 		return ""
 	}
-	best, bestDistance := "", max(len(s)/3, 1)+1
-	for _, n := range names {
-		name := string(n)
-		if strings.EqualFold(s, name) {
-			return name
-		}
-		if d := distance(strings.ToLower(s), name); d < bestDistance {
-			best, bestDistance = name, d
+	list := make([]string, len(names))
+	for i, n := range names {
+		if list[i] = string(n); strings.EqualFold(s, list[i]) {
+			return list[i]
 		}
 	}
-	return best
-}
-
-// distance counts the insertions, deletions and replacements of bytes between
-// a and b.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
+	return nearest.Name(strings.ToLower(s), list, max(len(s)/3, 1))
 }
 
 // weakeningNames are the names of Weakenings, sorted.

@@ -199,7 +199,7 @@ func object[T any](what string, fields ...field[T]) shape[T] {
 
 func unknownKey(what, name string, names []string) error {
 	e := &valueError{code: CodeUnknownKey, message: "unknown key in " + what}
-	near := nearest(name, names)
+	near := closest(name, names)
 	switch {
 	case near == "":
 		e.hint = expected(names)

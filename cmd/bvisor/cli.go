@@ -19,6 +19,7 @@ import (
 	"github.com/bvisor/bvisor/backend/inert"
 	"github.com/bvisor/bvisor/backend/linux"
 	"github.com/bvisor/bvisor/internal/canonical"
+	"github.com/bvisor/bvisor/internal/nearest"
 	"github.com/bvisor/bvisor/internal/terminal"
 )
 
@@ -99,43 +100,13 @@ func badFlag(cmd *cobra.Command, err error) error {
 	f := usage("%s", err)
 	var unknown *pflag.NotExistError
 	if errors.As(err, &unknown) {
-		if near := nearestFlag(cmd.Flags(), unknown.GetSpecifiedName()); near != "" {
+		var names []string
+		cmd.Flags().VisitAll(func(flag *pflag.Flag) { names = append(names, flag.Name) })
+		if near := nearest.Name(unknown.GetSpecifiedName(), names, 2); near != "" {
 			return f.hinted("did you mean --%s?", near)
 		}
 	}
 	return f.hinted("%q lists the flags", cmd.CommandPath()+" --help")
-}
-
-// nearestFlag is the flag whose name is at most two letters away from name.
-func nearestFlag(flags *pflag.FlagSet, name string) string {
-	best, least := "", 3
-	flags.VisitAll(func(f *pflag.Flag) {
-		if d := distance(name, f.Name); d < least {
-			best, least = f.Name, d
-		}
-	})
-	return best
-}
-
-// distance counts the letters to insert, delete or replace between a and b.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // arguments checks the number of arguments; names stand in the message.

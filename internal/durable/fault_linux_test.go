@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bvisor/bvisor/internal/need"
 )
 
 func init() {
@@ -22,10 +24,6 @@ func init() {
 	roles["file-size"] = fileSize
 	roles["denied"] = denied
 }
-
-// mountsNeed is what a machine without it is missing: it is in
-// BVISOR_NEED where skipping must not happen.
-const mountsNeed = "userns"
 
 // runHelper runs a role in a process of its own, which fails by saying why.
 func runHelper(t *testing.T, role string, attr *syscall.SysProcAttr) {
@@ -59,10 +57,7 @@ func needMounts(t *testing.T) {
 	if err == nil {
 		return
 	}
-	if strings.Contains(os.Getenv("BVISOR_NEED"), mountsNeed) {
-		t.Fatalf("need %s: %v: %s", mountsNeed, err, out)
-	}
-	t.Skipf("need %s: a mount in a user namespace of our own: %v: %s", mountsNeed, err, out)
+	need.Missing(t, "userns", fmt.Sprintf("a mount in a user namespace of our own: %v: %s", err, out))
 }
 
 // inNamespace mounts a small tmpfs (256 KiB, 12 inodes) at path before test.

@@ -12,6 +12,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bvisor/bvisor/internal/need"
 )
 
 // Random programs use these many variables and descriptors.
@@ -266,10 +268,10 @@ func FuzzProgram(f *testing.F) {
 
 // Nothing but what is printed reaches the kernel.
 func TestOnlyPrintedCallsHappen(t *testing.T) {
-	strace, err := exec.LookPath("strace")
-	if err != nil || os.Getenv(emulatorEnv) != "" {
-		t.Skip("needs strace on PATH, and no emulator")
+	if os.Getenv(emulatorEnv) != "" {
+		t.Skip("needs no emulator: strace would see the calls of that")
 	}
+	strace := need.Program(t, "strace")
 	data := []byte("a seed for programs that do one thing after another, at random.")
 	for range 5 {
 		steps := draw(data)

@@ -7,14 +7,13 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/bvisor/bvisor/internal/need"
 )
 
 // The other architecture's machine passes the same tests under an emulator.
 func TestArm64(t *testing.T) {
-	emulator, err := exec.LookPath("qemu-aarch64")
-	if err != nil {
-		t.Skip("needs qemu-aarch64 on PATH")
-	}
+	emulator := need.Program(t, "qemu-aarch64")
 	if testing.Short() {
 		t.Skip("needs a cross-build, which -short leaves out")
 	}

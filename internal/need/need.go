@@ -2,6 +2,7 @@ package need
 
 import (
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -68,4 +69,14 @@ func File(t testing.TB, name string) {
 	if _, err := os.Stat(name); err != nil {
 		Missing(t, "file="+name, err.Error())
 	}
+}
+
+// Program needs a program on PATH, and says where it is.
+func Program(t testing.TB, name string) string {
+	t.Helper()
+	file, err := exec.LookPath(name)
+	if err != nil {
+		Missing(t, "program="+name, err.Error())
+	}
+	return file
 }

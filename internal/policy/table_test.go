@@ -7,7 +7,7 @@ const module = "github.com/bvisor/bvisor"
 // package that is not listed may not exist. "" is the root package.
 var allowed = map[string][]string{
 	"":                            {"spec", "plan", "report", "ledger", "secret", "backend", "internal/canonical", "internal/durable"},
-	"spec":                        {"internal/canonical", "internal/strictyaml"},
+	"spec":                        {"internal/canonical", "internal/nearest", "internal/strictyaml"},
 	"plan":                        {"spec", "internal/canonical"},
 	"report":                      {"spec", "plan", "internal/canonical", "internal/durable", "internal/terminal"},
 	"ledger":                      {"internal/durable"},
@@ -18,11 +18,12 @@ var allowed = map[string][]string{
 	"backend/linux":               append([]string{"backend", "spec", "plan", "report", "secret", "internal/canonical", "internal/launcher", "internal/sys"}, facilities...),
 	"backend/wasm":                {"backend", "spec", "plan", "report", "secret", "internal/canonical", "internal/durable", "internal/sys"},
 	"bench":                       {"", "spec", "plan", "report", "backend", "backend/linux", "internal/seccomp"},
-	"cmd/bvisor":                  {"", "spec", "plan", "report", "ledger", "secret", "backend", "backend/inert", "backend/linux", "backend/wasm", "internal/canonical", "internal/durable", "internal/terminal"},
+	"cmd/bvisor":                  {"", "spec", "plan", "report", "ledger", "secret", "backend", "backend/inert", "backend/linux", "backend/wasm", "internal/canonical", "internal/durable", "internal/nearest", "internal/terminal"},
 	"internal/canonical":          nil,
 	"internal/durable":            nil,
 	"internal/launcher":           {"internal/sys"},
 	"internal/need":               {"internal/sys"},
+	"internal/nearest":            nil,
 	"internal/policy":             nil,
 	"internal/strictyaml":         nil,
 	"internal/sys":                nil,

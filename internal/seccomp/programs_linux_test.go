@@ -4,11 +4,12 @@ package seccomp
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/bvisor/bvisor/internal/need"
 )
 
 const pythonScript = `
@@ -84,9 +85,7 @@ func TestOrdinaryPrograms(t *testing.T) {
 	} {
 		t.Run(strings.Fields(c.needs)[0], func(t *testing.T) {
 			for _, program := range strings.Fields(c.needs) {
-				if _, err := exec.LookPath(program); err != nil {
-					t.Skipf("needs %s", program)
-				}
+				need.Program(t, program)
 			}
 			run := func(o *Options) (string, bool) {
 				cmd := victim(t, "exec", o, "sh", "-c", c.line)
@@ -101,7 +100,7 @@ func TestOrdinaryPrograms(t *testing.T) {
 				return string(out), err == nil && strings.HasSuffix(strings.TrimSpace(string(out)), "fine")
 			}
 			if out, ok := run(nil); !ok {
-				t.Skipf("needs %s in working order; without a filter it says %s", c.needs, out)
+				need.Missing(t, "program="+strings.Fields(c.needs)[0], "without a filter it does not work and says "+out)
 			}
 			if out, ok := run(o); !ok {
 				t.Errorf("under the filter: %s", out)
