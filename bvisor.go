@@ -47,6 +47,16 @@ type Request struct {
 	Stdout io.Writer // captured output is relayed here as it comes; nil drops it
 	Stderr io.Writer
 	FDs    map[int]*os.File // the descriptors that the spec's fds name
+	Ahead  backend.Ahead    // from the same backend, when it was begun before; Run closes it
+}
+
+// Ahead begins what every launch begins with, as Run does by itself; nil where
+// the backend has nothing of the kind.
+func (s *Supervisor) Ahead() backend.Ahead {
+	if st, ok := s.Backend.(backend.Starter); ok {
+		return st.Ahead()
+	}
+	return nil
 }
 
 // Result is a sealed and recorded attempt.
@@ -73,6 +83,12 @@ func (f *Fault) Unwrap() error { return f.Err }
 // workload are results: Result.Report says which. When only the last step, the
 // recording, failed, both a result and a *Fault are returned.
 func (s *Supervisor) Run(ctx context.Context, req Request) (*Result, error) {
+	if req.Ahead == nil {
+		req.Ahead = s.Ahead()
+	}
+	if req.Ahead != nil {
+		defer s.settling.Go(func() { req.Ahead.Close() })
+	}
 	a, err := s.prepare(ctx, req.Spec)
 	if err != nil {
 		return nil, err
@@ -87,7 +103,7 @@ func (s *Supervisor) Run(ctx context.Context, req Request) (*Result, error) {
 	}
 	observed, settle, err := s.Backend.Launch(ctx, backend.Launch{
 		Attempt: a.id, Plan: a.plan, Resolution: a.resolution, Env: env,
-		Stdin: req.Stdin, Stdout: req.Stdout, Stderr: req.Stderr, FDs: req.FDs,
+		Stdin: req.Stdin, Stdout: req.Stdout, Stderr: req.Stderr, FDs: req.FDs, Ahead: req.Ahead,
 		Commit: func() error {
 			defer func() { go report.Warm() }()
 			return s.intend(a)

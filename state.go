@@ -85,6 +85,14 @@ func (r *recalling) Probe(ctx context.Context) (plan.Profile, error) {
 	return r.Backend.Probe(ctx)
 }
 
+// Ahead is the backend's, where it has one.
+func (r *recalling) Ahead() backend.Ahead {
+	if st, ok := r.Backend.(backend.Starter); ok {
+		return st.Ahead()
+	}
+	return nil
+}
+
 // Print lists a plan's program, where the backend has one.
 func (r *recalling) Print(w io.Writer, p plan.Plan, res backend.Resolution) error {
 	printer, ok := r.Backend.(interface {

@@ -54,10 +54,20 @@ type Launch struct {
 	Stdout     io.Writer      // captured output is relayed here live; nil drops it
 	Stderr     io.Writer
 	FDs        map[int]*os.File // what capabilities.fds names, by number in the workload
+	Ahead      Ahead            // of this backend's own; nil lets Launch start everything
 	// Commit returns when the intent is durable. The barrier before exec opens
 	// only after it returned nil.
 	Commit func() error
 }
+
+// Starter is a Backend that can start what every launch begins with, of which
+// nothing is the workload's, so that it happens beside what decides over the
+// launch. It goes into one Launch; whoever got it closes it in any case.
+type Starter interface{ Ahead() Ahead }
+
+// Ahead is what was started before a launch. Close ends it, unless a launch took
+// it over, and returns when nothing is left of it.
+type Ahead interface{ Close() error }
 
 // Protected is a path of bvisor's own that no grant may reach.
 type Protected struct {

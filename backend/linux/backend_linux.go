@@ -13,6 +13,7 @@ import (
 type Backend struct {
 	digests digests
 	images  images
+	boots   bootImages
 
 	mu      sync.Mutex
 	profile *plan.Profile

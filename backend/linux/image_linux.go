@@ -12,11 +12,11 @@ import (
 	"github.com/bvisor/bvisor/secret"
 )
 
-// image is a lowered program in its sealed memfd. It is the same for every
-// launch of a plan whose paths still lead to the same inodes.
+// image is a lowered program, its body in a sealed memfd. It is the same for
+// every launch of a plan whose paths still lead to the same inodes.
 type image struct {
 	program *launcher.Program
-	file    *os.File // kept open; closed when nothing refers to it any more
+	body    *os.File // kept open; closed when nothing refers to it any more
 	digest  func() string
 }
 
@@ -80,9 +80,9 @@ func newImage(p plan.Plan, res *resolution, env []secret.Value, s slots) (*image
 	if err != nil {
 		return nil, err
 	}
-	f, err := program.Image().Seal()
+	f, err := program.SealBody()
 	if err != nil {
 		return nil, err
 	}
-	return &image{program: program, file: f, digest: sync.OnceValue(program.Digest)}, nil
+	return &image{program: program, body: f, digest: sync.OnceValue(program.Digest)}, nil
 }

@@ -8,14 +8,12 @@ import (
 	"fmt"
 	"os"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/bvisor/bvisor/backend"
 	"github.com/bvisor/bvisor/internal/launcher"
-	"github.com/bvisor/bvisor/plan"
 	"github.com/bvisor/bvisor/report"
 	"github.com/bvisor/bvisor/spec"
 )
@@ -40,7 +38,7 @@ func (b *Backend) Launch(ctx context.Context, l backend.Launch) (report.Observat
 	if !ok {
 		return report.Observation{}, func() {}, errors.New("bug: the resolution is another backend's")
 	}
-	r := &run{backend: b, launch: l, res: res, started: monotonic(), status: -1, workload: -1, watch: newWatch(l.Plan)}
+	r := &run{backend: b, launch: l, res: res, started: monotonic(), workload: -1, watch: newWatch(l.Plan)}
 	o, err := r.launchAll(ctx)
 	return o, r.settle, err
 }
@@ -61,7 +59,7 @@ func (r *run) launchAll(ctx context.Context) (report.Observation, error) {
 	r.program = r.image.program
 	committed := make(chan error, 1)
 	go func() { committed <- r.launch.Commit() }()
-	if err := r.start(); err != nil {
+	if err := r.begin(); err != nil {
 		if e := <-committed; e != nil {
 			return report.Observation{}, e
 		}
@@ -92,12 +90,10 @@ type run struct {
 	slots   slots
 	started int64 // CLOCK_MONOTONIC, like the launcher's own times
 
-	process *os.Process
-	status  int // our end of the status socket
-	control *os.File
-	streams []*stream
-	closers []interface{ Close() error }
-	table   []report.Descriptor
+	launcher *booted // nil until there is one
+	streams  []*stream
+	closers  []interface{ Close() error }
+	table    []report.Descriptor
 
 	pid      int               // the workload's, on this host
 	settled  *settled          // half of its posture
@@ -126,23 +122,22 @@ type run struct {
 
 // settle waits for the launcher's end and gives everything back.
 func (r *run) settle() {
-	if r.process != nil {
+	if r.launcher != nil {
 		r.letGo()
 		for r.receive() != nil {
 		}
-		if _, err := r.process.Wait(); err != nil && r.fault == nil {
+		if err := launcher.Wait(r.launcher.pid); err != nil && r.fault == nil {
 			r.fault = fmt.Errorf("wait for the launcher: %w", err)
 		}
+		r.launcher.close()
 	}
 	r.endGuard()
 	r.removePlaceholders()
 	for _, c := range r.closers {
 		c.Close()
 	}
-	for _, fd := range []int{r.workload, r.status} {
-		if fd >= 0 {
-			unix.Close(fd)
-		}
+	if r.workload >= 0 {
+		unix.Close(r.workload)
 	}
 }
 
@@ -160,24 +155,42 @@ func monotonic() int64 {
 
 func (r *run) own(c interface{ Close() error }) { r.closers = append(r.closers, c) }
 
-// start makes the descriptors and starts the launcher with exactly these.
-func (r *run) start() error {
-	files := make([]*os.File, r.slots.status+1)
+// begin hands a launcher its program and the workload's descriptors.
+func (r *run) begin() error {
+	as := bootOf(r.launch.Plan)
+	r.backend.boots.wanted(as)
+	if a, ok := r.launch.Ahead.(*ahead); ok {
+		r.launcher = a.take(as)
+	}
+	if r.launcher == nil {
+		l, err := r.backend.start(as)
+		if err != nil {
+			return err
+		}
+		r.launcher = l
+	}
 	var ours []*os.File // only the child keeps these
-	var err error
 	defer func() {
 		for _, f := range ours {
 			f.Close()
 		}
 	}()
-	if files[0], err = r.stdin(&ours); err != nil {
+	var files []*os.File
+	add := func(fd int, role string, f *os.File, err error) error {
+		if err != nil {
+			return err
+		}
+		d, err := describeDescriptor(fd, role, f)
+		r.table, files = append(r.table, d), append(files, f)
 		return err
 	}
-	for fd, name := range []string{1: "stdout", 2: "stderr"} {
-		if name == "" {
-			continue
-		}
-		if files[fd], err = r.output(name, &ours); err != nil {
+	f, err := r.stdin(&ours)
+	if err := add(0, "stdin", f, err); err != nil {
+		return err
+	}
+	for i, name := range []string{"stdout", "stderr"} {
+		f, err := r.output(name, &ours)
+		if err := add(i+1, name, f, err); err != nil {
 			return err
 		}
 	}
@@ -186,47 +199,15 @@ func (r *run) start() error {
 		if f == nil {
 			return fmt.Errorf("descriptor %d was granted and not handed over", fd)
 		}
-		files[fd] = f
+		if err := add(fd, "passed", f, nil); err != nil {
+			return err
+		}
 	}
-	controlRead, controlWrite, err := os.Pipe()
-	if err != nil {
-		return err
+	for i, d := range r.launcher.table {
+		d.Slot = []int{r.slots.netRecv, r.slots.control, r.slots.status}[i]
+		r.table = append(r.table, d)
 	}
-	ours = append(ours, controlRead)
-	r.control = controlWrite
-	r.own(controlWrite)
-	files[r.slots.control] = controlRead
-
-	network, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("network socket: %w", err)
-	}
-	for i, slot := range []int{r.slots.netRecv, r.slots.netSend} {
-		files[slot] = os.NewFile(uintptr(network[i]), "network")
-		ours = append(ours, files[slot])
-	}
-
-	// SO_PASSCRED makes the kernel name the sender of every message in our
-	// own pid namespace (unix(7)); that is how the workload's pid is learnt.
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("status socket: %w", err)
-	}
-	r.status = pair[0]
-	theirs := os.NewFile(uintptr(pair[1]), "status")
-	ours = append(ours, theirs)
-	files[r.slots.status] = theirs
-	if err := unix.SetsockoptInt(pair[0], unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err != nil {
-		return fmt.Errorf("status socket: %w", err)
-	}
-	if r.table, err = describeTable(files, r.slots); err != nil {
-		return err
-	}
-	r.process, err = launcher.Start(r.image.file, "bvisor-launcher", files, &syscall.SysProcAttr{Setsid: holds(r.launch.Plan, plan.NewSession)})
-	if err != nil {
-		return err
-	}
-	return nil
+	return r.launcher.hand(r.image.body, files)
 }
 
 // receive reads one message; nil is the end: every process of the launch is gone.
@@ -234,7 +215,7 @@ func (r *run) receive() *launcher.Message {
 	buf := make([]byte, launcher.MessageSize+1)
 	oob := make([]byte, unix.CmsgSpace(unix.SizeofUcred))
 	for {
-		n, oobn, _, _, err := unix.Recvmsg(r.status, buf, oob, unix.MSG_CMSG_CLOEXEC)
+		n, oobn, _, _, err := unix.Recvmsg(r.launcher.status, buf, oob, unix.MSG_CMSG_CLOEXEC)
 		if err == unix.EINTR {
 			continue
 		}
@@ -289,7 +270,7 @@ func (r *run) awaitReady() {
 }
 
 // letGo closes the control pipe: the launcher kills and reaps what is left.
-func (r *run) letGo() { r.control.Close() }
+func (r *run) letGo() { r.launcher.control.Close() }
 
 // open starts the clocks and lets the workload execute its program, unless
 // the run was cancelled before.
@@ -310,7 +291,7 @@ func (r *run) open(ctx context.Context, wanted bool) {
 		r.letGo()
 	})
 	// EPIPE: nobody waits there any more, and what init says tells why.
-	if _, err := r.control.Write([]byte{1}); err != nil {
+	if _, err := r.launcher.control.Write([]byte{1}); err != nil {
 		if !errors.Is(err, unix.EPIPE) {
 			r.fault = fmt.Errorf("open the barrier: %w", err)
 		}

@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -19,28 +20,29 @@ import (
 	"github.com/bvisor/bvisor/spec"
 )
 
-// slots are the descriptors that the launcher starts with, besides 0, 1 and 2.
+// slots are where the descriptors of init and the workload stand, besides 0, 1
+// and 2.
 type slots struct {
 	passed  []int // capabilities.fds, by number
-	netRecv int   // init gets the network namespace here, and end of file when the launcher is gone
-	netSend int   // from here; the launcher alone keeps it
+	netRecv int   // init's: the network namespace comes here, and end of file when the launcher is gone
 	control int   // read end: the barrier's byte, and end of file when the supervisor is gone
 	status  int   // where every message goes
 }
 
-// newSlots puts the launcher's own descriptors behind everything that the
-// workload keeps, so that one close_range(2) tells them apart.
+// newSlots puts our own descriptors behind everything that the workload keeps,
+// so that one close_range(2) tells them apart.
 func newSlots(passed []int) slots {
 	first := 3
 	for _, fd := range passed {
 		first = max(first, fd+1)
 	}
-	return slots{passed: slices.Clone(passed), netRecv: first, netSend: first + 1, control: first + 2, status: first + 3}
+	return slots{passed: slices.Clone(passed), netRecv: first, control: first + 1, status: first + 2}
 }
 
 // lowering is what the steps share while a plan becomes a program.
 type lowering struct {
 	*launcher.Program
+	boot  boot
 	plan  plan.Plan
 	res   *resolution
 	env   []secret.Value
@@ -53,40 +55,38 @@ type lowering struct {
 	hostProc, self     launcher.Arg
 	workload           launcher.Arg // its pid, as init sees it
 	statx              launcher.Arg // buffer for statx(2)
-	failed             launcher.Label
+	handed             launcher.Arg // struct cmsghdr with what init was handed
+}
+
+// newLowering begins a program with what its boot needs to know.
+func newLowering(b boot) *lowering {
+	l := &lowering{Program: &launcher.Program{}, boot: b, held: map[plan.Kind]*plan.Requirement{}}
+	for _, k := range strings.Fields(b.kinds) {
+		l.held[plan.Kind(k)] = &plan.Requirement{Kind: plan.Kind(k)}
+	}
+	return l
 }
 
 // lower makes the program of a plan. The order of the steps is the life of the
 // three processes; each says why it stands where it stands.
 func lower(p plan.Plan, res *resolution, env []secret.Value, s slots) (*launcher.Program, error) {
-	l := &lowering{Program: &launcher.Program{}, plan: p, res: res, env: env, slots: s, held: map[plan.Kind]*plan.Requirement{}}
+	l := newLowering(bootOf(p))
+	l.lowerBoot()
+
+	l.plan, l.res, l.env, l.slots = p, res, env, s
+	clear(l.held)
 	for i := range p.Requirements {
 		l.held[p.Requirements[i].Kind] = &p.Requirements[i]
 	}
 	l.ruleset, l.tree, l.exe, l.workload = l.Var("ruleset"), l.Var("tree"), l.Var("executable"), l.Var("workload")
-	l.hostProc, l.self = l.Var("host /proc"), l.Var("/proc/self")
+	l.hostProc = l.Var("host /proc")
 	l.statx = l.Bytes(make([]byte, 256), "&stat")
-	l.failed = l.NewLabel()
-	l.OnFailure(l.failed)
-	initProcess, workload := l.NewLabel(), l.NewLabel()
+	failed, workload := l.NewLabel(), l.NewLabel()
 
-	l.Begin(launcher.RoleLauncher, "namespaces")
-	l.closeUndeclared() // first: nothing that leaked in may be used below (CVE-2024-21626)
-	l.Call("prctl", unix.SYS_PRCTL, launcher.Flag(unix.PR_SET_NAME, "PR_SET_NAME"), l.Str("bvisor"))
-	l.resetSignals()
-	l.namespaces()
-	l.Begin(launcher.RoleLauncher, "identity")
-	l.identity()                        // before init: unmapped ids may make no files
-	set, pid := l.forkInit(initProcess) // the pid namespace begins with the next child
-	l.Begin(launcher.RoleLauncher, "namespaces")
-	l.network() // while init makes the mounts: each takes about as long as the other
-	l.watch(set, pid)
-
-	l.Mark(initProcess)
+	l.Begin(launcher.RoleInit, "handover")
+	l.takeDescriptors(failed)
 	l.Begin(launcher.RoleInit, "mounts")
-	l.dieWithParent()
-	l.Call("close", unix.SYS_CLOSE, launcher.Flag(l.slots.netSend, "to init")) // or it would never see end of file
-	if err := l.mounts(); err != nil {                                         // /proc can only be mounted from inside its pid namespace
+	if err := l.mounts(); err != nil { // /proc can only be mounted from inside its pid namespace
 		return nil, err
 	}
 	l.joinNetwork()
@@ -94,7 +94,10 @@ func lower(p plan.Plan, res *resolution, env []secret.Value, s slots) (*launcher
 	l.Begin(launcher.RoleInit, "privileges")
 	l.dropPrivileges() // before the workload exists: it never had a capability
 	l.forkWorkload(workload)
-	l.undump() // after the fork: the workload must stay readable until it waits at the barrier
+	if l.has(plan.LandlockDomain) {
+		l.Call("close", unix.SYS_CLOSE, l.ruleset)
+	}
+	l.undump(append([]int{0, 1, 2, l.slots.netRecv}, l.slots.passed...)) // after the fork: the workload must stay readable until it waits at the barrier
 	l.reap()
 
 	l.Mark(workload)
@@ -118,11 +121,16 @@ func lower(p plan.Plan, res *resolution, env []secret.Value, s slots) (*launcher
 	l.barrier()
 	l.exec()
 
-	l.Mark(l.failed)
+	l.Mark(failed)
 	l.Begin(launcher.RoleWorkload, "failure")
+	l.reportFailure()
+	return l.Program, nil
+}
+
+// reportFailure is where a step goes on that failed.
+func (l *lowering) reportFailure() {
 	l.message(launcher.MessageFailed).Ignore()
 	l.exit(126)
-	return l.Program, nil
 }
 
 // has says whether the plan holds a requirement: a waived one is left out.
@@ -162,7 +170,7 @@ func (l *lowering) exit(code int) {
 }
 
 func (l *lowering) closeUndeclared() {
-	l.Call("close_range", unix.SYS_CLOSE_RANGE, launcher.Int(l.slots.status+1), launcher.Flag(uint32(1<<32-1), "~0"), launcher.Int(0))
+	l.Call("close_range", unix.SYS_CLOSE_RANGE, launcher.Int(bootHandover+1), launcher.Flag(uint32(1<<32-1), "~0"), launcher.Int(0))
 }
 
 // resetSignals undoes what execve(2) keeps: ignored and blocked signals, and
@@ -246,7 +254,9 @@ func (l *lowering) network() {
 	l.Call("unshare", unix.SYS_UNSHARE, launcher.Flag(unix.CLONE_NEWNET, "CLONE_NEWNET"))
 	l.Call("openat", unix.SYS_OPENAT, l.self, l.Str("ns/net"), launcher.Flag(unix.O_RDONLY|unix.O_CLOEXEC, "O_RDONLY|O_CLOEXEC"), launcher.Int(0)).
 		To(launcher.At(cmsg, 16, "network namespace"))
-	l.Call("sendmsg", unix.SYS_SENDMSG, launcher.Flag(l.slots.netSend, "to init"), l.rightsMessage(cmsg), launcher.Flag(unix.MSG_NOSIGNAL, "MSG_NOSIGNAL"))
+	l.Call("sendmsg", unix.SYS_SENDMSG, launcher.Flag(bootNetSend, "to init"), l.rightsMessage(cmsg), launcher.Flag(unix.MSG_NOSIGNAL, "MSG_NOSIGNAL"))
+	l.Call("close", unix.SYS_CLOSE, launcher.Load(cmsg, 16, "network namespace"))
+	l.Call("close", unix.SYS_CLOSE, l.self)
 }
 
 // joinNetwork waits for the launcher's network namespace and enters it.
@@ -262,7 +272,6 @@ func (l *lowering) joinNetwork() {
 	namespace := launcher.Load(cmsg, 16, "network namespace")
 	l.Call("setns", unix.SYS_SETNS, namespace, launcher.Flag(unix.CLONE_NEWNET, "CLONE_NEWNET"))
 	l.Call("close", unix.SYS_CLOSE, namespace)
-	l.Call("close", unix.SYS_CLOSE, l.self)
 }
 
 // identity maps the caller's own ids to themselves and nothing else: files
@@ -273,7 +282,7 @@ func (l *lowering) identity() {
 		return
 	}
 	if l.has(plan.UserNamespace) {
-		uid, gid := l.plan.Resolved.UID, l.plan.Resolved.GID
+		uid, gid := l.boot.uid, l.boot.gid
 		file := l.Var("file")
 		for _, m := range []struct{ name, text string }{
 			{"setgroups", "deny"},
@@ -323,7 +332,7 @@ func (l *lowering) forkInit(child launcher.Label) (set, pid launcher.Arg) {
 // (zap_pid_ns_processes), so the message says that nobody is left.
 func (l *lowering) watch(set, pid launcher.Arg) {
 	l.Begin(launcher.RoleLauncher, "watch")
-	l.undump()
+	l.undump([]int{bootNetRecv, bootHandover})
 	l.noCapabilities()
 	again := l.NewLabel()
 	l.Mark(again)
@@ -359,12 +368,10 @@ var (
 	noCaps    = make([]byte, 24)
 )
 
-// undump lets go of what the workload was given and of init's end of the network
-// socket, and closes the process's memory to others. Other numbers may be the
-// process's own.
-func (l *lowering) undump() {
-	l.Call("close_range", unix.SYS_CLOSE_RANGE, launcher.Int(0), launcher.Int(2), launcher.Int(0))
-	for _, fd := range append(slices.Clone(l.slots.passed), l.slots.netRecv) {
+// undump lets go of descriptors that are for others, and closes the process's
+// memory to them.
+func (l *lowering) undump(fds []int) {
+	for _, fd := range fds {
 		l.Call("close", unix.SYS_CLOSE, launcher.Int(fd))
 	}
 	if l.has(plan.NotDumpable) {

@@ -219,7 +219,7 @@ func runProbe(p *launcher.Program, size int) ([]byte, error) {
 	}
 	got := make([]byte, size)
 	n, err := read.Read(got)
-	if _, e := child.Wait(); e != nil {
+	if e := launcher.Wait(child); e != nil {
 		return nil, e
 	}
 	if err != nil || n != size {

@@ -196,48 +196,32 @@ func relayInput(source, pipe *os.File) {
 	}
 }
 
-// describeTable states every descriptor that the launcher starts with, and
-// checks that each has the shape its role needs.
-func describeTable(files []*os.File, s slots) ([]report.Descriptor, error) {
-	var table []report.Descriptor
-	for slot, f := range files {
-		if f == nil {
-			continue
-		}
-		fd := int(f.Fd())
-		var st unix.Stat_t
-		if err := unix.Fstat(fd, &st); err != nil {
-			return nil, fmt.Errorf("descriptor %d: %w", slot, err)
-		}
-		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
-		if err != nil {
-			return nil, fmt.Errorf("descriptor %d: %w", slot, err)
-		}
-		d := report.Descriptor{Slot: slot, Role: "passed", Kind: modeKind(st.Mode), Writable: flags&unix.O_ACCMODE != unix.O_RDONLY}
-		want := d
-		switch slot {
-		case 0:
-			d.Role = "stdin"
-		case 1, 2:
-			d.Role = []string{1: "stdout", 2: "stderr"}[slot]
-			want.Writable = true
-		case s.netSend, s.netRecv:
-			d.Role = "network"
-			want.Kind, want.Writable = "socket", true
-		case s.control:
-			d.Role = "control"
-			want.Kind, want.Writable = "pipe", false
-		case s.status:
-			d.Role = "status"
-			want.Kind, want.Writable = "socket", true
-		}
-		want.Role = d.Role
-		if d != want {
-			return nil, fmt.Errorf("descriptor %d (%s) is %s, writable %v; expected %s, writable %v", slot, d.Role, d.Kind, d.Writable, want.Kind, want.Writable)
-		}
-		table = append(table, d)
+// describeDescriptor states one descriptor that the boundary starts with, and checks that
+// it has the shape its role needs.
+func describeDescriptor(slot int, role string, f *os.File) (report.Descriptor, error) {
+	fd := int(f.Fd())
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return report.Descriptor{}, fmt.Errorf("descriptor %d: %w", slot, err)
 	}
-	return table, nil
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	if err != nil {
+		return report.Descriptor{}, fmt.Errorf("descriptor %d: %w", slot, err)
+	}
+	d := report.Descriptor{Slot: slot, Role: role, Kind: modeKind(st.Mode), Writable: flags&unix.O_ACCMODE != unix.O_RDONLY}
+	want := d
+	switch role {
+	case "stdout", "stderr":
+		want.Writable = true
+	case "network", "status":
+		want.Kind, want.Writable = "socket", true
+	case "control":
+		want.Kind, want.Writable = "pipe", false
+	}
+	if d != want {
+		return d, fmt.Errorf("descriptor %d (%s) is %s, writable %v; expected %s, writable %v", slot, role, d.Kind, d.Writable, want.Kind, want.Writable)
+	}
+	return d, nil
 }
 
 func modeKind(mode uint32) string {

@@ -38,9 +38,9 @@ const (
 	elfSegment = 56
 )
 
-// Image makes the program's image.
+// Image makes the image of the program's boot.
 func (p *Program) Image() Image {
-	data := p.encode(true)
+	data, _ := p.encode(true)
 	machine := uint16(elfX86_64)
 	if runtime.GOARCH == "arm64" {
 		machine = elfAArch64
@@ -78,16 +78,31 @@ func (p *Program) Image() Image {
 // can change afterwards: /proc/PID/exe of the launcher is no target
 // (CVE-2019-5736). The caller closes the file.
 func (i Image) Seal() (*os.File, error) {
-	// MFD_EXEC is Linux 6.3; before it every memfd is executable.
-	fd, err := unix.MemfdCreate("bvisor-launcher", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_EXEC)
+	return seal("bvisor-launcher", unix.MFD_EXEC, map[int64][]byte{0: i.header, page: Machine, 2 * page: i.data})
+}
+
+// SealBody writes the program's body to a sealed memfd that cannot be executed.
+// The caller closes the file.
+func (p *Program) SealBody() (*os.File, error) {
+	_, body := p.encode(true)
+	if len(body) > BodyRoom {
+		return nil, fmt.Errorf("the program takes %d bytes, expected at most %d: grant fewer paths", len(body), BodyRoom)
+	}
+	return seal("bvisor-program", unix.MFD_NOEXEC_SEAL, map[int64][]byte{0: body})
+}
+
+// seal makes a memfd of parts at their offsets. mode is one of Linux 6.3; before
+// it every memfd can be executed.
+func seal(name string, mode int, parts map[int64][]byte) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|mode)
 	if err == unix.EINVAL {
-		fd, err = unix.MemfdCreate("bvisor-launcher", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+		fd, err = unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("memfd_create: %w", err)
 	}
-	f := os.NewFile(uintptr(fd), "launcher")
-	for at, part := range map[int64][]byte{0: i.header, page: Machine, 2 * page: i.data} {
+	f := os.NewFile(uintptr(fd), name)
+	for at, part := range parts {
 		if _, err := f.WriteAt(part, at); err != nil {
 			f.Close()
 			return nil, fmt.Errorf("write the launcher: %w", err)
@@ -101,15 +116,22 @@ func (i Image) Seal() (*os.File, error) {
 	return f, nil
 }
 
-// Start starts a sealed image with exactly these files. os.StartProcess moves
-// descriptors about in the child before it executes, so an image whose number
-// is in the way is executed through another one. It is not simply given a high
-// number: growing the descriptor table of a process with threads waits for an
-// RCU grace period, milliseconds (expand_fdtable in fs/file.c).
-func Start(image *os.File, name string, files []*os.File, sys *syscall.SysProcAttr) (*os.Process, error) {
+// Start starts a sealed image with exactly these files and returns its pid, for
+// Wait. syscall.ForkExec moves descriptors about in the child before it
+// executes, so an image whose number is in the way is executed through another
+// one. It is not simply given a high number: growing the descriptor table of a
+// process with threads waits for an RCU grace period, milliseconds
+// (expand_fdtable in fs/file.c).
+//
+// Not os.StartProcess: its first use in a process starts two more, to learn
+// whether pidfds work. A child that only Wait reaps keeps its number until then.
+func Start(image *os.File, name string, files []*os.File, sys *syscall.SysProcAttr) (int, error) {
 	fd, next := int(image.Fd()), len(files)
-	for _, f := range files {
+	numbers := make([]uintptr, len(files))
+	for i, f := range files {
+		numbers[i] = ^uintptr(0) // closed
 		if f != nil {
+			numbers[i] = f.Fd()
 			next = max(next, int(f.Fd())+1)
 		}
 	}
@@ -118,14 +140,24 @@ func Start(image *os.File, name string, files []*os.File, sys *syscall.SysProcAt
 	if spare := next + len(files) + 1; fd < len(files) || fd >= next && fd < spare {
 		other, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, spare)
 		if err != nil {
-			return nil, fmt.Errorf("descriptor for the launcher from %d on: %w (raise RLIMIT_NOFILE)", spare, err)
+			return 0, fmt.Errorf("descriptor for the launcher from %d on: %w (raise RLIMIT_NOFILE)", spare, err)
 		}
 		defer unix.Close(other)
 		fd = other
 	}
-	p, err := os.StartProcess("/proc/self/fd/"+strconv.Itoa(fd), []string{name}, &os.ProcAttr{Env: []string{}, Files: files, Sys: sys})
+	pid, err := syscall.ForkExec("/proc/self/fd/"+strconv.Itoa(fd), []string{name}, &syscall.ProcAttr{Env: []string{}, Files: numbers, Sys: sys})
+	runtime.KeepAlive(files)
 	if err != nil {
-		return nil, fmt.Errorf("start the launcher: %w", err)
+		return 0, fmt.Errorf("start the launcher: %w", err)
 	}
-	return p, nil
+	return pid, nil
+}
+
+// Wait reaps a process that Start started.
+func Wait(pid int) error {
+	for {
+		if _, err := unix.Wait4(pid, nil, 0, nil); err != unix.EINTR {
+			return err
+		}
+	}
 }

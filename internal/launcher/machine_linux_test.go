@@ -227,6 +227,56 @@ func (c program) build() (*Program, map[string]Arg) {
 
 // Each program does what its operations say, carried out by the machine and by
 // the slow twin alike.
+// The machine goes on in a body that the boot maps, and fails there where the
+// body says.
+func TestMachineBody(t *testing.T) {
+	for _, fails := range []bool{false, true} {
+		p := &Program{}
+		failed, body, bodyFailed := p.NewLabel(), p.NewLabel(), p.NewLabel()
+		p.OnFailure(failed)
+		p.Begin(RoleLauncher, "boot")
+		p.Call("mmap", unix.SYS_MMAP, Flag(BodyBase, "body"), Int(BodyRoom), Int(unix.PROT_READ|unix.PROT_WRITE),
+			Int(unix.MAP_PRIVATE|unix.MAP_FIXED), Int(3), Int(0)).Jump(body)
+		p.Mark(failed)
+		p.Call("exit_group", unix.SYS_EXIT_GROUP, Int(6))
+		p.BeginBody()
+		p.Mark(body)
+		p.FailAt(bodyFailed)
+		word := p.Var("word")
+		number(p, 200).To(Addr(word))
+		step := p.Len()
+		if fails {
+			bad(p)
+		}
+		p.Copy(word).To(Record(OffStatus, "status"))
+		finish(p, 0)
+		p.Mark(bodyFailed)
+		finish(p, 7)
+		boot, _ := p.encode(true)
+		for _, o := range p.ops {
+			if o.name == "dump" {
+				p.args[o.args+2].value = uint64(len(boot))
+			}
+		}
+		file, err := p.SealBody()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer file.Close()
+		r := runImage(t, p, file)
+		code, status := 0, uint64(200)
+		if fails {
+			code, status = 7, 0
+		}
+		if got := binary.LittleEndian.Uint64(r.memory[0][OffStatus:]); r.code != code || got != status {
+			t.Errorf("fails %v: exit status %d and %d stored, want %d and %d", fails, r.code, got, code, status)
+		}
+		if i, ok := p.opAt(binary.LittleEndian.Uint64(r.memory[0][offFailedOp:])); fails && (!ok || i != step) {
+			t.Errorf("step %d is said to have failed, want %d", i, step)
+		}
+	}
+}
+
 func TestMachine(t *testing.T) {
 	for _, c := range programs {
 		t.Run(c.name, func(t *testing.T) {

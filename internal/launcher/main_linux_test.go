@@ -41,10 +41,10 @@ func assemble(body func(p *Program)) *Program {
 	finish(p, 0)
 	p.Mark(failed)
 	finish(p, 7)
-	size := len(p.encode(true))
+	boot, _ := p.encode(true)
 	for _, o := range p.ops {
 		if o.name == "dump" {
-			p.args[o.args+2].value = uint64(size)
+			p.args[o.args+2].value = uint64(len(boot))
 		}
 	}
 	return p
@@ -86,6 +86,12 @@ func offset(p *Program, a Arg) int {
 // runMachine executes a program's image.
 func runMachine(t testing.TB, p *Program) result {
 	t.Helper()
+	return runImage(t, p, nil)
+}
+
+// runImage does so with a descriptor 3.
+func runImage(t testing.TB, p *Program, third *os.File) result {
+	t.Helper()
 	image, err := p.Image().Seal()
 	if err != nil {
 		t.Fatal(err)
@@ -95,7 +101,7 @@ func runMachine(t testing.TB, p *Program) result {
 	if emulator := os.Getenv(emulatorEnv); emulator != "" {
 		name, argv = emulator, []string{emulator, writeImage(t, p)}
 	}
-	return collect(t, p, name, argv, nil, nil)
+	return collect(t, p, name, argv, nil, third)
 }
 
 // runTwin has the same program carried out by plain Go.
@@ -106,7 +112,8 @@ func runTwin(t testing.TB, p *Program) result {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	if _, err := file.Write(p.encode(true)); err != nil {
+	boot, _ := p.encode(true)
+	if _, err := file.Write(boot); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := file.Seek(0, io.SeekStart); err != nil {
@@ -171,7 +178,8 @@ func collect(t testing.TB, p *Program, name string, argv, env []string, third *o
 	}
 	waitErr := cmd.Wait()
 	r := result{pid: cmd.Process.Pid, code: cmd.ProcessState.ExitCode()}
-	if size := len(p.encode(true)); len(dump) == 0 || len(dump)%size != 0 {
+	boot, _ := p.encode(true)
+	if size := len(boot); len(dump) == 0 || len(dump)%size != 0 {
 		text, _ := os.ReadFile(stderr.Name())
 		t.Fatalf("%s wrote %d bytes, expected a multiple of %d; %v; %s", argv[0], len(dump), size, waitErr, text)
 	} else {

@@ -23,16 +23,25 @@ const (
 // Program is a list of system calls with the data they point to. It is a
 // value: made before the launch, printable, and hashed.
 //
+// It has one part or two. The boot is in the image that is executed. The body,
+// where there is one, comes later: the boot's last operation maps it at BodyBase
+// and goes on there. So one boot serves many programs, and can run ahead of them.
+//
 // It is made for every launch, so it is kept small: a page that is touched for
 // the first time costs more than the calls that fill it.
 type Program struct {
 	ops    []op
 	args   []Arg // of all operations, one after the other
 	chunks []chunk
+	places []Label
 	role   Role
 	phase  string
 	fail   Label
+	body   *part // where the body begins; nil without one
 }
+
+// part is where a part begins: its first operation and its first chunk.
+type part struct{ op, chunk int }
 
 // chunk is one piece of the data segment.
 type chunk struct {
@@ -59,6 +68,7 @@ const (
 	argRecord                // an address in the record: value is the byte offset
 	argHex                   // a number that is printed in hex
 	argString                // the address of a chunk that is text
+	argPlace                 // the address of an operation: value is the index in Program.places
 )
 
 // Name is the text that the argument was given.
@@ -233,6 +243,18 @@ func (p *Program) Mark(l Label) { *l.at = len(p.ops) }
 // goes on.
 func (p *Program) OnFailure(l Label) { p.fail = l }
 
+// BeginBody ends the boot. The body may use what the boot has in memory; the
+// boot knows nothing of the body but where it begins.
+func (p *Program) BeginBody() { p.body = &part{len(p.ops), len(p.chunks)} }
+
+// FailAt makes l the place where a failing call goes on from now on, in this
+// process and those it forks. Until then it is the boot's.
+func (p *Program) FailAt(l Label) Op {
+	p.places = append(p.places, l)
+	word := p.Words("failure", Arg{kind: argPlace, value: uint64(len(p.places) - 1), show: "failure"})
+	return p.Copy(Load(word, 0, "failure")).To(Record(offFailTarget, "on failure"))
+}
+
 // To stores the result in a variable or, with an address, where it points.
 func (o Op) To(v Arg) Op { o.p.ops[o.i].store = o.keep(v); return o }
 
@@ -342,95 +364,133 @@ func (p *Program) Print(w io.Writer) error {
 }
 
 // Digest is the hex SHA-256 of the program as it is encoded, with references
-// in the place of secrets.
+// in the place of secrets: of the boot and, behind it, the body.
 func (p *Program) Digest() string {
-	sum := sha256.Sum256(p.encode(false))
-	return hex.EncodeToString(sum[:])
+	h := sha256.New()
+	boot, body := p.encode(false)
+	h.Write(boot)
+	h.Write(body)
+	return hex.EncodeToString(h.Sum(nil))
 }
 
 // Addresses of the image. They are far from where Go programs live, so that a
 // test can map the data into its own address space.
 const (
 	dataBase   = 0x1_0000_0000 // also in machine_*.s
+	BodyBase   = 0x1_8000_0000 // where the boot maps the body
+	BodyRoom   = 64 << 20      // and how much room it makes for it
 	codeBase   = 0x2_0000_0000
 	opSize     = 88
 	recordSize = RecordWords * 8
 )
 
-// encode lays out the data segment: record, operations, chunks.
-func (p *Program) encode(secrets bool) []byte {
-	offsets := make([]uint64, len(p.chunks))
-	at := uint64(recordSize + len(p.ops)*opSize)
-	body := func(c *chunk) []byte {
+// end is where the boot ends.
+func (p *Program) end() part {
+	if p.body != nil {
+		return *p.body
+	}
+	return part{len(p.ops), len(p.chunks)}
+}
+
+func (p *Program) opAddr(i int) uint64 {
+	if n := p.end().op; i >= n && p.body != nil {
+		return BodyBase + uint64(i-n)*opSize
+	}
+	return dataBase + recordSize + uint64(i)*opSize
+}
+
+// encode lays out the boot, which is record, operations, chunks, and the body,
+// which has no record of its own.
+func (p *Program) encode(secrets bool) (boot, body []byte) {
+	bytesOf := func(c *chunk) []byte {
 		if c.secret != "" && !secrets {
 			return append([]byte(c.secret), 0)
 		}
 		return c.data
 	}
-	for i := range p.chunks {
-		offsets[i] = at
-		n := len(body(&p.chunks[i]))
-		if w := p.chunks[i].pointer; w != nil {
-			n = len(w) * 8
+	end := p.end()
+	addrs := make([]uint64, len(p.chunks))
+	layOut := func(at uint64, from, to int) uint64 {
+		for i := from; i < to; i++ {
+			addrs[i] = at
+			n := len(bytesOf(&p.chunks[i]))
+			if w := p.chunks[i].pointer; w != nil {
+				n = len(w) * 8
+			}
+			at += uint64(n+7) &^ 7
 		}
-		at += uint64(n+7) &^ 7
+		return at
 	}
-	addr := func(a Arg) uint64 {
+	boot = make([]byte, layOut(p.opAddr(0)+uint64(end.op)*opSize, 0, end.chunk)-dataBase)
+	if p.body != nil {
+		body = make([]byte, layOut(BodyBase+uint64(len(p.ops)-end.op)*opSize, end.chunk, len(p.chunks))-BodyBase)
+	}
+	at := func(addr uint64) []byte {
+		if addr >= BodyBase {
+			return body[addr-BodyBase:]
+		}
+		return boot[addr-dataBase:]
+	}
+	put := func(addr, v uint64) { binary.LittleEndian.PutUint64(at(addr), v) }
+	value := func(a Arg) uint64 {
 		switch a.kind {
 		case argInt, argHex:
 			return a.value
 		case argRecord:
 			return dataBase + a.value
+		case argPlace:
+			return p.opAddr(*p.places[a.value].at)
 		default:
-			return dataBase + offsets[a.chunk] + a.value
+			return addrs[a.chunk] + a.value
 		}
 	}
-	opAddr := func(i int) uint64 { return dataBase + recordSize + uint64(i)*opSize }
-
-	out := make([]byte, at)
-	put := func(off int, v uint64) { binary.LittleEndian.PutUint64(out[off:], v) }
-	put(16, opAddr(*p.fail.at))
-	put(24, opAddr(0))
+	put(dataBase+offFailTarget, p.opAddr(*p.fail.at))
+	put(dataBase+offFirstOp, p.opAddr(0))
 	for i := range p.ops {
-		o := &p.ops[i]
-		off := recordSize + i*opSize
+		o, addr := &p.ops[i], p.opAddr(i)
 		mode := uint64(o.mode)
-		put(off, uint64(o.nr))
+		put(addr, uint64(o.nr))
 		for k, a := range p.args[o.args : o.args+int32(o.count)] {
-			put(off+8+k*8, addr(a))
+			put(addr+8+uint64(k)*8, value(a))
 			if a.kind == argLoad {
 				mode |= 1 << k
 			}
 		}
 		if o.store >= 0 {
-			put(off+56, addr(p.args[o.store]))
+			put(addr+56, value(p.args[o.store]))
 		}
 		if o.expect >= 0 {
-			put(off+80, addr(p.args[o.expect]))
+			put(addr+80, value(p.args[o.expect]))
 			if p.args[o.expect].kind == argLoad {
 				mode |= modeExpectLoad
 			}
 		}
-		put(off+64, mode)
+		put(addr+64, mode)
 		if o.target.at != nil {
-			put(off+72, opAddr(*o.target.at))
+			put(addr+72, p.opAddr(*o.target.at))
 		}
 	}
 	for i := range p.chunks {
 		c := &p.chunks[i]
-		copy(out[offsets[i]:], body(c))
+		if b := bytesOf(c); len(b) > 0 {
+			copy(at(addrs[i]), b)
+		}
 		for k, a := range c.pointer {
-			put(int(offsets[i])+k*8, addr(a))
+			put(addrs[i]+uint64(k)*8, value(a))
 		}
 	}
-	return out
+	return boot, body
 }
 
 // opAt turns an operation's address, as found in a failure record, into its index.
 func (p *Program) opAt(addr uint64) (int, bool) {
-	off := addr - dataBase - recordSize // wraps to something large below the first
-	if off >= uint64(len(p.ops))*opSize || off%opSize != 0 {
+	first, count, base := 0, p.end().op, p.opAddr(0)
+	if addr >= BodyBase && p.body != nil {
+		first, count, base = count, len(p.ops)-count, BodyBase
+	}
+	off := addr - base // wraps to something large below the first
+	if off >= uint64(count)*opSize || off%opSize != 0 {
 		return 0, false
 	}
-	return int(off / opSize), true
+	return first + int(off/opSize), true
 }

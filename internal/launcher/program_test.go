@@ -74,15 +74,78 @@ func TestSecretsAreNeitherPrintedNorHashed(t *testing.T) {
 	if !bytes.Equal(pa.Bytes(), pb.Bytes()) {
 		t.Errorf("print depends on the secret's value:\n%s\n%s", &pa, &pb)
 	}
-	if strings.Contains(pa.String(), short) || bytes.Contains(a.encode(false), []byte(short)) {
+	hashed, _ := a.encode(false)
+	if strings.Contains(pa.String(), short) || bytes.Contains(hashed, []byte(short)) {
 		t.Error("the secret is printed or hashed")
 	}
 	if got := a.Op(6).String(); strings.Contains(got, short) {
 		t.Errorf("the operation's text is %q", got)
 	}
 	// The control: what is executed does hold it.
-	if !bytes.Contains(a.encode(true), append([]byte("TOKEN="+short), 0)) {
+	if executed, _ := a.encode(true); !bytes.Contains(executed, append([]byte("TOKEN="+short), 0)) {
 		t.Error("the image does not hold the secret")
+	}
+}
+
+// A body is laid out at its own address and may point into the boot; the boot is
+// the same whatever follows.
+func TestEncodeBody(t *testing.T) {
+	build := func(text string) (*Program, []byte, []byte) {
+		p := &Program{}
+		end, body, failed := p.NewLabel(), p.NewLabel(), p.NewLabel()
+		p.OnFailure(end)
+		v := p.Var("v") // the boot's only chunk
+		p.Call("one", 11).Jump(body)
+		p.Mark(end)
+		p.Call("two", 12)
+		p.BeginBody()
+		p.Mark(body)
+		p.FailAt(failed)
+		p.Call("three", 13, p.Str(text), v)
+		p.Mark(failed)
+		p.Call("four", 14)
+		boot, rest := p.encode(true)
+		return p, boot, rest
+	}
+	p, boot, body := build("text")
+	word := func(b []byte, at int) uint64 { return binary.LittleEndian.Uint64(b[at:]) }
+	const bootOps, bootChunks, chunks = recordSize, recordSize + 2*opSize, 3 * opSize
+	for _, c := range []struct {
+		what string
+		got  uint64
+		want uint64
+	}{
+		{"the boot's failure", word(boot, offFailTarget), dataBase + bootOps + opSize},
+		{"the boot's jump", word(boot, bootOps+72), BodyBase},
+		{"the boot's size", uint64(len(boot)), bootChunks + 8},
+		{"the body's first call", word(body, 0), ^uint64(1)}, // the copy
+		{"what it copies", word(body, 8), BodyBase + chunks},
+		{"where to", word(body, 56), dataBase + offFailTarget},
+		{"the body's failure", word(body, chunks), BodyBase + 2*opSize},
+		{"a chunk of the body", word(body, opSize+8), BodyBase + chunks + 8},
+		{"a chunk of the boot", word(body, opSize+16), dataBase + bootChunks},
+		{"the body's size", uint64(len(body)), chunks + 8 + 8},
+	} {
+		if c.got != c.want {
+			t.Errorf("%s: %#x, want %#x", c.what, c.got, c.want)
+		}
+	}
+	for i, addr := range []uint64{dataBase + bootOps, dataBase + bootOps + opSize, BodyBase, BodyBase + opSize, BodyBase + 2*opSize} {
+		if got, ok := p.opAt(addr); !ok || got != i {
+			t.Errorf("operation at %#x is %d, %v; want %d", addr, got, ok, i)
+		}
+	}
+	for _, addr := range []uint64{0, dataBase, dataBase + bootOps + 2*opSize, BodyBase - opSize, BodyBase + 1, BodyBase + 3*opSize} {
+		if got, ok := p.opAt(addr); ok {
+			t.Errorf("operation at %#x is %d, want none", addr, got)
+		}
+	}
+	other, otherBoot, _ := build("another text")
+	if !bytes.Equal(boot, otherBoot) {
+		t.Error("the boot depends on the body")
+	}
+	if p.Digest() == other.Digest() {
+		t.Error("the digest does not depend on the body")
 	}
 }
 
@@ -152,7 +215,7 @@ func TestEncode(t *testing.T) {
 
 	const ops = dataBase + recordSize
 	const chunks = ops + 4*opSize
-	got := p.encode(true)
+	got, _ := p.encode(true)
 	word := func(addr int) uint64 { return binary.LittleEndian.Uint64(got[addr-dataBase:]) }
 	check := func(at int, what string, want ...uint64) {
 		t.Helper()

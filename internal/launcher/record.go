@@ -23,10 +23,11 @@ const (
 // Byte offsets in the record, which stands at the start of the data segment.
 // The first four words belong to the machine.
 const (
-	offFailedOp  = 0
-	offFailedErr = 8
-	// 16: where a failing call goes on, 24: the first operation
-	offPhases = 32 // struct timespec per phase, by CLOCK_MONOTONIC
+	offFailedOp   = 0
+	offFailedErr  = 8
+	offFailTarget = 16 // where a failing call goes on
+	offFirstOp    = 24
+	offPhases     = 32 // struct timespec per phase, by CLOCK_MONOTONIC
 
 	OffExecWait   = offPhases + 16*9    // wait4's result when the workload had executed its program
 	OffNoExecWait = OffExecWait + 8     // wait4's result when it had not
