@@ -75,11 +75,16 @@ func (c *cli) run(o *runOptions, args []string) error {
 	if err != nil {
 		return err
 	}
-	if err := o.checkReport(); err != nil {
-		return err
-	}
 	b, err := c.backend(o.backend)
 	if err != nil {
+		return err
+	}
+	var ahead backend.Ahead
+	if starter, ok := b.(backend.Starter); ok {
+		ahead = starter.Ahead() // beside the opening of the state
+		defer ahead.Close()
+	}
+	if err := o.checkReport(); err != nil {
 		return err
 	}
 	state, err := c.openState()
@@ -95,7 +100,7 @@ func (c *cli) run(o *runOptions, args []string) error {
 	s := state.Supervisor(b)
 	defer s.Wait() // placeholders of carve-outs are removed by then
 	s.Protected = append(s.Protected, o.protected()...)
-	result, err := s.Run(ctx, bvisor.Request{Spec: sp, Stdin: c.stdin, FDs: fds,
+	result, err := s.Run(ctx, bvisor.Request{Spec: sp, Stdin: c.stdin, FDs: fds, Ahead: ahead,
 		Stdout: &relay{"standard output", c.stdout, cancel},
 		Stderr: &relay{"standard error", c.stderr, cancel},
 	})
