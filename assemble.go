@@ -98,6 +98,7 @@ func (a *attempt) observed(o report.Observation, env []secret.Value) *report.Rep
 			r.Leases = append(r.Leases, report.Lease{Variable: v.Name, Reference: v.Reference, Resolved: stamp(a.started)})
 		}
 	}
+	r.Times.Prepared = o.Prepared
 	r.Times.Setup, r.Times.Run, r.Times.Teardown = o.Setup, o.Run, o.Teardown
 	a.output = o.Kept
 	return r

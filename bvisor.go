@@ -53,10 +53,19 @@ type Request struct {
 // Ahead begins what every launch begins with, as Run does by itself; nil where
 // the backend has nothing of the kind.
 func (s *Supervisor) Ahead() backend.Ahead {
-	if st, ok := s.Backend.(backend.Starter); ok {
+	if st, ok := optional[backend.Starter](s.Backend); ok {
 		return st.Ahead()
 	}
 	return nil
+}
+
+// optional returns what only some backends have.
+func optional[T any](b backend.Backend) (T, bool) {
+	if r, ok := b.(*recalling); ok {
+		b = r.Backend
+	}
+	t, ok := b.(T)
+	return t, ok
 }
 
 // Result is a sealed and recorded attempt.
@@ -204,9 +213,9 @@ func (s *Supervisor) Program(ctx context.Context, sp spec.Spec, w io.Writer) err
 	if a.refusal != nil {
 		return a.refusal
 	}
-	p, ok := s.Backend.(interface {
+	p, ok := optional[interface {
 		Print(w io.Writer, p plan.Plan, r backend.Resolution) error
-	})
+	}](s.Backend)
 	if !ok {
 		return fmt.Errorf("the %s backend has no program to print", s.Backend.Name())
 	}

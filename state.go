@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -83,25 +82,6 @@ func (r *recalling) Probe(ctx context.Context) (plan.Profile, error) {
 		return plan.Profile{}, r.err
 	}
 	return r.Backend.Probe(ctx)
-}
-
-// Ahead is the backend's, where it has one.
-func (r *recalling) Ahead() backend.Ahead {
-	if st, ok := r.Backend.(backend.Starter); ok {
-		return st.Ahead()
-	}
-	return nil
-}
-
-// Print lists a plan's program, where the backend has one.
-func (r *recalling) Print(w io.Writer, p plan.Plan, res backend.Resolution) error {
-	printer, ok := r.Backend.(interface {
-		Print(io.Writer, plan.Plan, backend.Resolution) error
-	})
-	if !ok {
-		return fmt.Errorf("the %s backend has no program to print", r.Name())
-	}
-	return printer.Print(w, p, res)
 }
 
 // probed is a profile with what it is true for.

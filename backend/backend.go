@@ -63,7 +63,20 @@ type Launch struct {
 // Starter is a Backend that can start what every launch begins with, of which
 // nothing is the workload's, so that it happens beside what decides over the
 // launch. It goes into one Launch; whoever got it closes it in any case.
-type Starter interface{ Ahead() Ahead }
+type Starter interface {
+	Ahead() Ahead
+
+	// Arm does everything of a launch up to the barrier, for a run to come: one
+	// whose plan, files and mounts are the same then. It closes the resolution in
+	// any case. Of l it needs Plan, Resolution and the names of Env. The error is
+	// a *NotArmable for a plan that cannot wait, otherwise what failed.
+	Arm(ctx context.Context, l Launch) (Ahead, error)
+}
+
+// NotArmable says why a boundary cannot be armed before its run.
+type NotArmable struct{ Why string }
+
+func (e *NotArmable) Error() string { return "cannot be armed ahead of a run: " + e.Why }
 
 // Ahead is what was started before a launch. Close ends it, unless a launch took
 // it over, and returns when nothing is left of it.

@@ -474,5 +474,13 @@ func checkTimes(s *Sealed) (string, *CheckError) {
 			return "", mismatch(c.where, "a duration of 0 or more", strconv.FormatInt(c.n, 10))
 		}
 	}
+	if p := t.Prepared; p != nil {
+		if _, err := time.Parse(time.RFC3339Nano, p.At); err != nil || !strings.HasSuffix(p.At, "Z") {
+			return "", mismatch("times.prepared.at", "a time in RFC 3339, in UTC", p.At)
+		}
+		if p.Took < 0 {
+			return "", mismatch("times.prepared.took", "a duration of 0 or more", strconv.FormatInt(p.Took, 10))
+		}
+	}
 	return t.Started, nil
 }

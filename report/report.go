@@ -222,6 +222,16 @@ type Times struct {
 	Setup    int64  `json:"setup,omitempty"` // start to the barrier's opening
 	Run      int64  `json:"run,omitempty"`   // barrier's opening to the workload's end
 	Teardown int64  `json:"teardown,omitempty"`
+
+	// Prepared is set when the boundary stood before the run was asked for.
+	Prepared *Prepared `json:"prepared,omitempty"`
+}
+
+// Prepared is a boundary that was armed for a run to come. Its posture was read
+// then; phases of the transcript count from the beginning of the arming.
+type Prepared struct {
+	At   string `json:"at"`   // RFC 3339 with nanoseconds, UTC: when it was ready
+	Took int64  `json:"took"` // nanoseconds
 }
 
 // Tool is what made the report.
@@ -246,7 +256,8 @@ type Observation struct {
 	Usage        *Usage
 	Streams      []Stream
 	Kept         map[string][]byte // stream name to its kept bytes, redacted; never sealed
-	Setup        int64             // nanoseconds, see Times
+	Prepared     *Prepared
+	Setup        int64 // nanoseconds, see Times
 	Run          int64
 	Teardown     int64
 }

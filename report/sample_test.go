@@ -143,7 +143,7 @@ func sample(t testing.TB) *Report {
 		},
 		Leases:   []Lease{{Variable: "API_TOKEN", Reference: "env:API_TOKEN", Resolved: "2026-01-02T03:04:05.000000001Z"}},
 		Accepted: []spec.Weakening{"host-sys", "host-uts-namespace"},
-		Times:    Times{"2026-01-02T03:04:05.000000001Z", "2026-01-02T03:04:06.5Z", 2_000_000, 1_234_567_890, 300_000},
+		Times:    Times{"2026-01-02T03:04:05.000000001Z", "2026-01-02T03:04:06.5Z", 2_000_000, 1_234_567_890, 300_000, nil},
 		Tool:     Tool{"bvisor", "0.1.0"},
 	}
 }

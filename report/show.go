@@ -103,6 +103,9 @@ func (v *view) outcome() {
 	rows = append(rows, []string{"backend", safe(strings.TrimSpace(v.r.Profile.Backend + " on " + host.OS + "/" + host.Arch + " " + host.Kernel))})
 	t := v.r.Times
 	rows = append(rows, []string{"started", safe(t.Started)})
+	if p := t.Prepared; p != nil {
+		rows = append(rows, []string{"prepared", safe(p.At) + ", took " + nanos(p.Took)})
+	}
 	if t.Run > 0 || t.Setup > 0 {
 		rows = append(rows, []string{"took", fmt.Sprintf("setup %s, run %s, teardown %s", nanos(t.Setup), nanos(t.Run), nanos(t.Teardown))})
 	}

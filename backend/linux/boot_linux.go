@@ -121,11 +121,14 @@ func (l *lowering) takeProgram(body launcher.Label) {
 // on it goes to failed.
 func (l *lowering) takeDescriptors(failed launcher.Label) {
 	targets := append([]int{0, 1, 2}, l.slots.passed...)
-	free := []int{1, 2, bootNetSend} // 0 is the program
-	for n := bootHandover + 1; len(free) < len(targets); n++ {
-		free = append(free, n)
+	handed := []int{0, 1, 2, bootNetSend} // the program first
+	first := 1                            // of the workload's
+	if leases(l.env) {
+		first = 2 // behind the environment
 	}
-	handed := append([]int{0}, free[:len(targets)]...)
+	for n := bootHandover + 1; len(handed) < first+len(targets); n++ {
+		handed = append(handed, n)
+	}
 	words := binary.LittleEndian.AppendUint64(nil, uint64(16+4*len(handed))) // struct cmsghdr: length, level, type
 	words = binary.LittleEndian.AppendUint32(words, unix.SOL_SOCKET)
 	words = binary.LittleEndian.AppendUint32(words, unix.SCM_RIGHTS)
@@ -140,8 +143,10 @@ func (l *lowering) takeDescriptors(failed launcher.Label) {
 		l.Check(launcher.At(l.handed, at, "handed"), binary.LittleEndian.Uint64(mask[at:]), binary.LittleEndian.Uint64(words[at:]), "")
 	}
 
+	l.mapEnvironment(1)
+
 	// By way of numbers that nobody has, so that no move hits another's source.
-	sources := append(slices.Clone(handed[1:]), bootNetRecv, bootControl, bootStatus)
+	sources := append(slices.Clone(handed[first:]), bootNetRecv, bootControl, bootStatus)
 	targets = append(targets, l.slots.netRecv, l.slots.control, l.slots.status)
 	spare := max(slices.Max(sources), slices.Max(targets), bootHandover) + 1
 	for i, fd := range sources {
@@ -278,13 +283,13 @@ func (b *Backend) start(as boot) (*booted, error) {
 
 // hand gives init its program and the workload's descriptors. A launcher that
 // has failed already has said so on the status socket.
-func (l *booted) hand(body *os.File, files []*os.File) error {
-	fds := []int{int(body.Fd())}
+func (l *booted) hand(files []*os.File) error {
+	var fds []int
 	for _, f := range files {
 		fds = append(fds, int(f.Fd()))
 	}
 	if len(fds) > maxHanded {
-		return fmt.Errorf("%d descriptors are granted, expected at most %d", len(files), maxHanded-1)
+		return fmt.Errorf("%d descriptors are to be handed over, expected at most %d: grant fewer", len(fds), maxHanded)
 	}
 	err := unix.Sendmsg(l.handover, []byte{1}, unix.UnixRights(fds...), nil, unix.MSG_NOSIGNAL)
 	unix.Close(l.handover)

@@ -37,8 +37,8 @@ type fileID struct{ dev, ino uint64 }
 
 const maxImages = 16
 
-// of returns the image of a plan. One that holds a secret is never kept, nor
-// one that depends on more than the plan and the inodes.
+// of returns the image of a plan. One that depends on more than the plan and
+// the inodes is not kept.
 func (k *images) of(p plan.Plan, res *resolution, env []secret.Value, s slots) (*image, error) {
 	var files []fileID
 	for i, pin := range res.pins {
@@ -48,9 +48,6 @@ func (k *images) of(p plan.Plan, res *resolution, env []secret.Value, s slots) (
 		if p.Resolved.Roots[i].NonRecursive {
 			return newImage(p, res, env, s)
 		}
-	}
-	if slices.ContainsFunc(env, func(v secret.Value) bool { return v.Reference != "" }) {
-		return newImage(p, res, env, s)
 	}
 	files = append(files, fileID{uint64(res.exe.stat.Dev), res.exe.stat.Ino})
 	id := p.ID()

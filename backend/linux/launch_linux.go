@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync/atomic"
 	"time"
@@ -38,43 +39,81 @@ func (b *Backend) Launch(ctx context.Context, l backend.Launch) (report.Observat
 	if !ok {
 		return report.Observation{}, func() {}, errors.New("bug: the resolution is another backend's")
 	}
-	r := &run{backend: b, launch: l, res: res, started: monotonic(), workload: -1, watch: newWatch(l.Plan)}
+	if a, ok := l.Ahead.(*armed); ok {
+		if r := a.take(l, res); r != nil {
+			o, err := r.release(ctx, l.Commit)
+			return o, r.settle, err
+		}
+	}
+	r := newRun(b, l, res)
 	o, err := r.launchAll(ctx)
 	return o, r.settle, err
 }
 
+func newRun(b *Backend, l backend.Launch, res *resolution) *run {
+	return &run{backend: b, launch: l, res: res, started: monotonic(), workload: -1, watch: newWatch(l.Plan)}
+}
+
 func (r *run) launchAll(ctx context.Context) (report.Observation, error) {
+	committed := make(chan error, 1)
+	go func() { committed <- r.launch.Commit() }()
+	keep, err := r.arm(ctx)
+	if e := <-committed; e != nil {
+		r.letGo()
+		return report.Observation{}, e
+	}
+	if s, ok := errors.AsType[*setupError](err); ok {
+		return r.setupFailed(s.step, s.err), nil
+	}
+	if err != nil {
+		return report.Observation{}, err
+	}
+	return r.complete(ctx, keep())
+}
+
+// arm does everything up to the barrier. Until keep is called, cancelling lets
+// the launcher go at once: it may hang in a mount of a host that does not
+// answer. keep says whether that has not happened.
+func (r *run) arm(ctx context.Context) (keep func() bool, err error) {
 	p := r.launch.Plan
 	r.slots = newSlots(p.Resolved.Spec.Capabilities.FDs)
 	if err := r.placeholders(); err != nil {
-		return r.setupFailed("placeholders", err), nil
+		return nil, &setupError{"placeholders", err}
 	}
-	var err error
 	if r.guard, err = newGuard(p.Resolved.Roots, r.lost); err != nil {
-		return r.setupFailed("watch", err), nil
+		return nil, &setupError{"watch", err}
 	}
 	if r.image, err = r.backend.images.of(p, r.res, r.launch.Env, r.slots); err != nil {
-		return report.Observation{}, err
+		return nil, err
 	}
 	r.program = r.image.program
-	committed := make(chan error, 1)
-	go func() { committed <- r.launch.Commit() }()
 	if err := r.begin(); err != nil {
-		if e := <-committed; e != nil {
-			return report.Observation{}, e
-		}
-		return r.setupFailed("start", err), nil
+		return nil, &setupError{"start", err}
 	}
-	// Until the barrier opens, cancelling lets the launcher go at once: it may
-	// hang in a mount of a host that does not answer.
-	keep := context.AfterFunc(ctx, r.letGo)
+	keep = context.AfterFunc(ctx, r.letGo)
 	r.awaitReady()
 	r.readPosture()
-	if err := <-committed; err != nil {
-		r.letGo()
-		return report.Observation{}, err
+	return keep, nil
+}
+
+// setupError is a step of our own that failed before there was a process.
+type setupError struct {
+	step string
+	err  error
+}
+
+func (e *setupError) Error() string { return e.step + ": " + e.err.Error() }
+
+// complete opens the barrier, unless the run is not wanted any more, and
+// returns when everything has ended.
+func (r *run) complete(ctx context.Context, wanted bool) (report.Observation, error) {
+	if wanted && r.environment != nil {
+		if err := writeEnvironment(r.environment, r.launch.Env); err != nil {
+			r.letGo()
+			return report.Observation{}, err
+		}
 	}
-	r.open(ctx, keep())
+	r.open(ctx, wanted)
 	r.digest = r.image.digest() // while the workload runs
 	r.awaitEnd()
 	return r.observe(), nil
@@ -90,10 +129,12 @@ type run struct {
 	slots   slots
 	started int64 // CLOCK_MONOTONIC, like the launcher's own times
 
-	launcher *booted // nil until there is one
-	streams  []*stream
-	closers  []interface{ Close() error }
-	table    []report.Descriptor
+	launcher    *booted          // nil until there is one
+	prepared    *report.Prepared // when it was armed for a run to come
+	environment *os.File         // written before the barrier opens; nil where the program has it
+	streams     []*stream
+	closers     []interface{ Close() error }
+	table       []report.Descriptor
 
 	pid      int               // the workload's, on this host
 	settled  *settled          // half of its posture
@@ -156,7 +197,7 @@ func monotonic() int64 {
 func (r *run) own(c interface{ Close() error }) { r.closers = append(r.closers, c) }
 
 // begin hands a launcher its program and the workload's descriptors.
-func (r *run) begin() error {
+func (r *run) begin() (err error) {
 	as := bootOf(r.launch.Plan)
 	r.backend.boots.wanted(as)
 	if a, ok := r.launch.Ahead.(*ahead); ok {
@@ -175,7 +216,14 @@ func (r *run) begin() error {
 			f.Close()
 		}
 	}()
-	var files []*os.File
+	files := []*os.File{r.image.body}
+	if leases(r.launch.Env) {
+		if r.environment, err = newEnvironment(); err != nil {
+			return err
+		}
+		r.own(r.environment)
+		files = append(files, r.environment)
+	}
 	add := func(fd int, role string, f *os.File, err error) error {
 		if err != nil {
 			return err
@@ -207,7 +255,7 @@ func (r *run) begin() error {
 		d.Slot = []int{r.slots.netRecv, r.slots.control, r.slots.status}[i]
 		r.table = append(r.table, d)
 	}
-	return r.launcher.hand(r.image.body, files)
+	return r.launcher.hand(files)
 }
 
 // receive reads one message; nil is the end: every process of the launch is gone.
@@ -270,7 +318,11 @@ func (r *run) awaitReady() {
 }
 
 // letGo closes the control pipe: the launcher kills and reaps what is left.
-func (r *run) letGo() { r.launcher.control.Close() }
+func (r *run) letGo() {
+	if r.launcher != nil {
+		r.launcher.control.Close()
+	}
+}
 
 // open starts the clocks and lets the workload execute its program, unless
 // the run was cancelled before.
@@ -284,7 +336,7 @@ func (r *run) open(ctx context.Context, wanted bool) {
 	}
 	r.opened = monotonic()
 	for _, s := range r.streams {
-		s.relay(r.watch)
+		s.relay(r.watch, map[string]io.Writer{"stdout": r.launch.Stdout, "stderr": r.launch.Stderr}[s.name])
 	}
 	r.stop = r.watch.begin(ctx, r.workload, func() {
 		r.became.Store(becameProgram(r.pid, r.workload))

@@ -97,6 +97,7 @@ func lower(p plan.Plan, res *resolution, env []secret.Value, s slots) (*launcher
 	if l.has(plan.LandlockDomain) {
 		l.Call("close", unix.SYS_CLOSE, l.ruleset)
 	}
+	l.forgetLeases()
 	l.undump(append([]int{0, 1, 2, l.slots.netRecv}, l.slots.passed...)) // after the fork: the workload must stay readable until it waits at the barrier
 	l.reap()
 
@@ -579,16 +580,7 @@ func (l *lowering) exec() {
 	for _, a := range s.Workload.Command {
 		argv = append(argv, l.Str(a))
 	}
-	envp := make([]launcher.Arg, 0, len(l.env)+1)
-	for _, v := range l.env {
-		if v.Reference != "" {
-			envp = append(envp, l.Secret(v.Name+"="+v.Value, v.Name+"="+v.Reference))
-		} else {
-			envp = append(envp, l.Str(v.Name+"="+v.Value))
-		}
-	}
-	args := l.Words("argv", append(argv, launcher.Int(0))...)
-	env := l.Words(fmt.Sprintf("envp of %d", len(l.env)), append(envp, launcher.Int(0))...)
+	args, env := l.Words("argv", append(argv, launcher.Int(0))...), l.environment()
 	if e := l.plan.Resolved.Executable; e.Script {
 		l.Call("execve", unix.SYS_EXECVE, l.Str(e.Path), args, env)
 	} else {

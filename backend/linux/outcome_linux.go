@@ -20,7 +20,7 @@ import (
 func (r *run) base() report.Observation {
 	o := report.Observation{Program: r.digest, Descriptors: r.table, Posture: r.posture, Kept: map[string][]byte{}}
 	o.Completeness = report.Completeness{Level: "none", Why: "the kernel's denials are not recorded; only a fatal one is seen in the exit status"}
-	o.Setup = max(r.opened-r.started, 0)
+	o.Setup, o.Prepared = max(r.opened-r.started, 0), r.prepared
 	return o
 }
 

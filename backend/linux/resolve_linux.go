@@ -25,6 +25,7 @@ type resolution struct {
 	exe      *pin
 	stdin    *os.File
 	extra    []*pin
+	mounts   []hostMount
 }
 
 func (r *resolution) Resolved() spec.Resolved { return r.resolved }
@@ -47,7 +48,6 @@ type resolver struct {
 	*resolution
 	spec      spec.Spec
 	protected []backend.Protected
-	mounts    []hostMount
 	problems  []spec.Problem
 	links     []spec.Link
 	spread    map[string]bool // roots that stand for an entry of "/", by path

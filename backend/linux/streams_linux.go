@@ -25,7 +25,6 @@ import (
 type stream struct {
 	name   string
 	limit  int64
-	out    io.Writer
 	source *os.File
 	done   chan struct{}
 
@@ -39,15 +38,15 @@ type stream struct {
 // relayBuffers are kept, for the reason that procfs keeps its own.
 var relayBuffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
-// relay copies until every holder of the pipe's other end is gone. Those are
+// relay copies to out, if there is one, until every holder of the pipe's other end is gone. Those are
 // processes of the launch, so it ends with the tree.
-func (s *stream) relay(w *watch) {
+func (s *stream) relay(w *watch, out io.Writer) {
 	s.done = make(chan struct{})
 	go func() {
 		defer close(s.done)
 		memory := relayBuffers.Get().(*[32 << 10]byte)
 		defer relayBuffers.Put(memory)
-		buf, out := memory[:], s.out
+		buf := memory[:]
 		for {
 			n, err := s.source.Read(buf)
 			if n > 0 {
@@ -126,10 +125,7 @@ func (r *run) output(name string, ours *[]*os.File) (*os.File, error) {
 		}
 		*ours = append(*ours, sink)
 		r.own(source)
-		s := &stream{name: name, limit: c.Limit, source: source, hash: sha256.New(), out: r.launch.Stdout}
-		if name == "stderr" {
-			s.out = r.launch.Stderr
-		}
+		s := &stream{name: name, limit: c.Limit, source: source, hash: sha256.New()}
 		r.streams = append(r.streams, s)
 		return sink, nil
 	}

@@ -248,7 +248,7 @@ func FuzzProgram(f *testing.F) {
 				t.Errorf("%s: step %d failed (%v), the model says %d", name, i, ok, m.failed)
 			}
 			// Everything else is as it was made.
-			want, _ := p.encode(true)
+			want, _ := p.encode()
 			for _, v := range vars {
 				copy(want[offset(p, Addr(v)):], r.memory[0][offset(p, Addr(v)):][:8])
 			}

@@ -40,7 +40,7 @@ const (
 
 // Image makes the image of the program's boot.
 func (p *Program) Image() Image {
-	data, _ := p.encode(true)
+	data, _ := p.encode()
 	machine := uint16(elfX86_64)
 	if runtime.GOARCH == "arm64" {
 		machine = elfAArch64
@@ -84,7 +84,7 @@ func (i Image) Seal() (*os.File, error) {
 // SealBody writes the program's body to a sealed memfd that cannot be executed.
 // The caller closes the file.
 func (p *Program) SealBody() (*os.File, error) {
-	_, body := p.encode(true)
+	_, body := p.encode()
 	if len(body) > BodyRoom {
 		return nil, fmt.Errorf("the program takes %d bytes, expected at most %d: grant fewer paths", len(body), BodyRoom)
 	}

@@ -130,7 +130,7 @@ func TestImageIsAnELF(t *testing.T) {
 		case s.Flags&elf.PF_X != 0:
 			code = s.Vaddr == f.Entry && bytes.Equal(b, Machine)
 		case s.Vaddr == dataBase:
-			boot, _ := p.encode(true)
+			boot, _ := p.encode()
 			data = bytes.Equal(b, boot)
 		}
 	}

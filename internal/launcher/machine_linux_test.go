@@ -252,7 +252,7 @@ func TestMachineBody(t *testing.T) {
 		finish(p, 0)
 		p.Mark(bodyFailed)
 		finish(p, 7)
-		boot, _ := p.encode(true)
+		boot, _ := p.encode()
 		for _, o := range p.ops {
 			if o.name == "dump" {
 				p.args[o.args+2].value = uint64(len(boot))

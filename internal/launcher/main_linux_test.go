@@ -41,7 +41,7 @@ func assemble(body func(p *Program)) *Program {
 	finish(p, 0)
 	p.Mark(failed)
 	finish(p, 7)
-	boot, _ := p.encode(true)
+	boot, _ := p.encode()
 	for _, o := range p.ops {
 		if o.name == "dump" {
 			p.args[o.args+2].value = uint64(len(boot))
@@ -112,7 +112,7 @@ func runTwin(t testing.TB, p *Program) result {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	boot, _ := p.encode(true)
+	boot, _ := p.encode()
 	if _, err := file.Write(boot); err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +178,7 @@ func collect(t testing.TB, p *Program, name string, argv, env []string, third *o
 	}
 	waitErr := cmd.Wait()
 	r := result{pid: cmd.Process.Pid, code: cmd.ProcessState.ExitCode()}
-	boot, _ := p.encode(true)
+	boot, _ := p.encode()
 	if size := len(boot); len(dump) == 0 || len(dump)%size != 0 {
 		text, _ := os.ReadFile(stderr.Name())
 		t.Fatalf("%s wrote %d bytes, expected a multiple of %d; %v; %s", argv[0], len(dump), size, waitErr, text)

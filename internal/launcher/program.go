@@ -46,8 +46,7 @@ type part struct{ op, chunk int }
 // chunk is one piece of the data segment.
 type chunk struct {
 	data    []byte
-	secret  string // non-empty: the digest is made over this instead of data
-	pointer []Arg  // instead of data: addresses and numbers, 8 bytes each
+	pointer []Arg // instead of data: addresses and numbers, 8 bytes each
 }
 
 // Arg is one argument of a call. Without a text of its own it is printed from
@@ -138,13 +137,6 @@ func (p *Program) Str(s string) Arg {
 	a := p.Bytes(data, "")
 	a.kind = argString
 	return a
-}
-
-// Secret is like Str, but neither its text nor its length is printed or goes
-// into the digest: reference stands for it there.
-func (p *Program) Secret(s, reference string) Arg {
-	p.chunks = append(p.chunks, chunk{data: append([]byte(s), 0), secret: reference})
-	return Arg{kind: argAddr, chunk: int32(len(p.chunks) - 1), show: "<" + reference + ">"}
 }
 
 // Bytes is the address of data, printed as show.
@@ -363,11 +355,11 @@ func (p *Program) Print(w io.Writer) error {
 	return nil
 }
 
-// Digest is the hex SHA-256 of the program as it is encoded, with references
-// in the place of secrets: of the boot and, behind it, the body.
+// Digest is the hex SHA-256 of the program as it is encoded: of the boot and,
+// behind it, the body.
 func (p *Program) Digest() string {
 	h := sha256.New()
-	boot, body := p.encode(false)
+	boot, body := p.encode()
 	h.Write(boot)
 	h.Write(body)
 	return hex.EncodeToString(h.Sum(nil))
@@ -401,19 +393,13 @@ func (p *Program) opAddr(i int) uint64 {
 
 // encode lays out the boot, which is record, operations, chunks, and the body,
 // which has no record of its own.
-func (p *Program) encode(secrets bool) (boot, body []byte) {
-	bytesOf := func(c *chunk) []byte {
-		if c.secret != "" && !secrets {
-			return append([]byte(c.secret), 0)
-		}
-		return c.data
-	}
+func (p *Program) encode() (boot, body []byte) {
 	end := p.end()
 	addrs := make([]uint64, len(p.chunks))
 	layOut := func(at uint64, from, to int) uint64 {
 		for i := from; i < to; i++ {
 			addrs[i] = at
-			n := len(bytesOf(&p.chunks[i]))
+			n := len(p.chunks[i].data)
 			if w := p.chunks[i].pointer; w != nil {
 				n = len(w) * 8
 			}
@@ -472,8 +458,8 @@ func (p *Program) encode(secrets bool) (boot, body []byte) {
 	}
 	for i := range p.chunks {
 		c := &p.chunks[i]
-		if b := bytesOf(c); len(b) > 0 {
-			copy(at(addrs[i]), b)
+		if len(c.data) > 0 {
+			copy(at(addrs[i]), c.data)
 		}
 		for k, a := range c.pointer {
 			put(addrs[i]+uint64(k)*8, value(a))

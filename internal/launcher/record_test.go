@@ -20,7 +20,7 @@ func record(kind int, words map[int]int64) []byte {
 func opAddress(i int) int64 { return dataBase + recordSize + int64(i)*opSize }
 
 func TestDecode(t *testing.T) {
-	p := sample("x", "env:X")
+	p := sample()
 	decode := func(kind int, words map[int]int64) Message {
 		t.Helper()
 		m, err := p.Decode(record(kind, words))
@@ -51,7 +51,7 @@ func TestDecode(t *testing.T) {
 // Which of init's two kinds of wait found the workload says whether it had
 // executed its program; anything less than that is no success.
 func TestDecodeTellsExecutedFromKilledBefore(t *testing.T) {
-	p := sample("x", "env:X")
+	p := sample()
 	for _, c := range []struct {
 		name            string
 		kind            int
@@ -75,7 +75,7 @@ func TestDecodeTellsExecutedFromKilledBefore(t *testing.T) {
 }
 
 func TestDecodeRefuses(t *testing.T) {
-	p := sample("x", "env:X")
+	p := sample()
 	failed := func(addr int64) []byte { return record(MessageFailed, map[int]int64{offFailedOp: addr}) }
 	for name, b := range map[string][]byte{
 		"nothing":             nil,
@@ -94,7 +94,7 @@ func TestDecodeRefuses(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	p := sample("x", "env:X")
+	p := sample()
 	f.Add(record(MessageFailed, map[int]int64{offFailedOp: opAddress(1), offFailedErr: -1}))
 	f.Add(record(MessageFailed, map[int]int64{offFailedOp: -1}))
 	f.Add(record(MessageEnded, map[int]int64{OffExecWait: 2, OffLastWait: -10}))
