@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,7 +11,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/bvisor/bvisor"
 	"github.com/bvisor/bvisor/report"
+	"github.com/bvisor/bvisor/spec"
 )
 
 const block = 10 // launches in a block
@@ -53,6 +56,29 @@ func (b *bench) inProcess(name, dir string, why error, argv ...string) (*subject
 	return &subject{name: name, block: repeat(c.once(argv...))}, func() { c.close() }, nil
 }
 
+// prepared runs argv in boundaries that are armed before; that is not counted.
+func (b *bench) prepared(name string, argv ...string) (*subject, func(), error) {
+	if b.noShm != nil {
+		return &subject{name: name, skip: b.noShm.Error()}, func() {}, nil
+	}
+	c, err := b.confined(b.memory, "prepared")
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := c.supervisor.Prepare(context.Background(), spec.Default(c.dir, argv), 1)
+	if err != nil {
+		return nil, nil, err
+	}
+	s := &subject{name: name, block: repeatAfter(p.Wait, func() error {
+		res, err := p.Run(context.Background(), bvisor.Request{})
+		if err == nil && (res.Report.Outcome.Status != report.Completed || res.Report.Times.Prepared == nil) {
+			err = fmt.Errorf("%s, prepared %v", res.Report.Outcome.Status, res.Report.Times.Prepared)
+		}
+		return err
+	})}
+	return s, func() { p.Close(); c.close() }, nil
+}
+
 // comparison is a table of times with ratios to references.
 func comparison(title string, subjects []*subject, references []*subject, names []string) *table {
 	t := &table{title: title, head: []string{"", "median", "p99"}}
@@ -93,6 +119,11 @@ func (b *bench) launch() (*table, error) {
 		return nil, err
 	}
 	defer closeDisk()
+	ahead, closeAhead, err := b.prepared("Prepared.Run in process, armed before, records in memory", truth)
+	if err != nil {
+		return nil, err
+	}
+	defer closeAhead()
 	sync := &subject{name: "a bare 32 KiB write and fsync on that disk", block: repeat(bareSync(b.dir, 32<<10))}
 	binary, why := buildCommand(b.module, b.dir)
 	if why == nil {
@@ -103,7 +134,7 @@ func (b *bench) launch() (*table, error) {
 		cmd.Dir = b.work()
 		return cmd
 	})
-	subjects := []*subject{plain, floor, peer, shm, disk, sync, whole}
+	subjects := []*subject{plain, floor, peer, shm, ahead, disk, sync, whole}
 	busy := interleave(subjects, b.rounds, block, b.patience)
 	t := comparison("Launch of /bin/true", subjects, []*subject{plain, floor, peer}, []string{"plain", "floor", "bubblewrap"})
 	t.note("%d rounds of blocks of %d, in turn; ratios are medians over the rounds, quartiles in parentheses", b.rounds, block)

@@ -16,9 +16,17 @@ type subject struct {
 
 // repeat makes a block of what is done once.
 func repeat(once func() error) func(n int) ([]time.Duration, error) {
+	return repeatAfter(func() error { return nil }, once)
+}
+
+// repeatAfter does something else before each time, which is not counted.
+func repeatAfter(before, once func() error) func(n int) ([]time.Duration, error) {
 	return func(n int) ([]time.Duration, error) {
 		times := make([]time.Duration, 0, n)
 		for range n {
+			if err := before(); err != nil {
+				return nil, err
+			}
 			start := time.Now()
 			if err := once(); err != nil {
 				return nil, err

@@ -73,7 +73,7 @@ func (a *armed) take(l backend.Launch, res *resolution) *run {
 		return nil
 	}
 	a.run = nil
-	r.launch, r.started = l, monotonic()
+	r.launch, r.asked = l, monotonic()
 	return r
 }
 

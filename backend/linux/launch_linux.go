@@ -51,7 +51,7 @@ func (b *Backend) Launch(ctx context.Context, l backend.Launch) (report.Observat
 }
 
 func newRun(b *Backend, l backend.Launch, res *resolution) *run {
-	return &run{backend: b, launch: l, res: res, started: monotonic(), workload: -1, watch: newWatch(l.Plan)}
+	return &run{backend: b, launch: l, res: res, asked: monotonic(), workload: -1, watch: newWatch(l.Plan)}
 }
 
 func (r *run) launchAll(ctx context.Context) (report.Observation, error) {
@@ -127,7 +127,7 @@ type run struct {
 	image   *image
 	program *launcher.Program // the image's
 	slots   slots
-	started int64 // CLOCK_MONOTONIC, like the launcher's own times
+	asked   int64 // CLOCK_MONOTONIC, like the launcher's own times: when this run was
 
 	launcher    *booted          // nil until there is one
 	prepared    *report.Prepared // when it was armed for a run to come
@@ -210,7 +210,8 @@ func (r *run) begin() (err error) {
 		}
 		r.launcher = l
 	}
-	var ours []*os.File // only the child keeps these
+	r.asked = r.launcher.started // it began there
+	var ours []*os.File          // only the child keeps these
 	defer func() {
 		for _, f := range ours {
 			f.Close()

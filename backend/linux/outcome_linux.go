@@ -20,7 +20,7 @@ import (
 func (r *run) base() report.Observation {
 	o := report.Observation{Program: r.digest, Descriptors: r.table, Posture: r.posture, Kept: map[string][]byte{}}
 	o.Completeness = report.Completeness{Level: "none", Why: "the kernel's denials are not recorded; only a fatal one is seen in the exit status"}
-	o.Setup, o.Prepared = max(r.opened-r.started, 0), r.prepared
+	o.Setup, o.Prepared = max(r.opened-r.asked, 0), r.prepared
 	return o
 }
 
@@ -142,7 +142,7 @@ func (r *run) transcript() []report.Phase {
 			op := r.program.Op(r.failed.Failed)
 			p.Status, p.Step, p.Call, p.Errno = "failed", r.failed.Failed, op.String(), errno(r.failed.Errno)
 		case at[i] != 0:
-			p.Status, p.Elapsed = "done", max(at[i]-r.started, 0)
+			p.Status, p.Elapsed = "done", max(at[i]-r.launcher.started, 0)
 		case !has[name]:
 			p.Status = "not-required"
 		case name == "exec" && r.executed():
