@@ -46,7 +46,7 @@ func (b *Backend) Arm(ctx context.Context, l backend.Launch) (backend.Ahead, err
 			err = context.Cause(ctx)
 		}
 	}
-	if err == nil && (r.ready == nil || r.fault != nil || r.mismatch != "") {
+	if err == nil && (!r.confined() || r.fault != nil || r.mismatch != "") {
 		r.letGo()
 		for r.receive() != nil { // until it is known what failed
 		}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/bvisor/bvisor/backend"
 	"github.com/bvisor/bvisor/internal/launcher"
+	"github.com/bvisor/bvisor/plan"
 	"github.com/bvisor/bvisor/report"
 	"github.com/bvisor/bvisor/spec"
 )
@@ -141,6 +142,7 @@ type run struct {
 	unread   error             // why that half could not be read
 	workload int               // its pidfd, -1 until then
 	ready    *launcher.Message // the workload's own account, at the barrier
+	detached bool              // nothing of the host's mounts is left
 	opened   int64
 	gone     int64       // when the tree was known to be gone
 	became   atomic.Bool // seen before the kill: the workload runs its program
@@ -281,13 +283,17 @@ func (r *run) receive() *launcher.Message {
 		}
 		switch m.Kind {
 		case launcher.MessageFailed:
-			r.failed = &m
+			if r.failed == nil { // what fails next may fail because of that
+				r.failed = &m
+			}
 		case launcher.MessageSettled:
 			if r.pid, r.unread = sender(oob[:oobn]); r.unread == nil {
 				r.settled, r.unread = readSettled(r.pid)
 			}
 		case launcher.MessageReady:
 			r.ready = &m
+		case launcher.MessageDetached:
+			r.detached = true
 		case launcher.MessageEnded:
 			r.ended = &m
 		case launcher.MessageInit:
@@ -311,12 +317,16 @@ func sender(oob []byte) (int, error) {
 }
 
 func (r *run) awaitReady() {
-	for r.ready == nil {
+	r.detached = !holds(r.launch.Plan, plan.MountNamespace)
+	for !r.confined() {
 		if m := r.receive(); m == nil {
 			return
 		}
 	}
 }
+
+// confined says that the boundary stands and the workload waits in it.
+func (r *run) confined() bool { return r.ready != nil && r.detached }
 
 // letGo closes the control pipe: the launcher kills and reaps what is left.
 func (r *run) letGo() {
@@ -331,7 +341,7 @@ func (r *run) open(ctx context.Context, wanted bool) {
 	if !wanted {
 		r.watch.because(report.Outcome{Status: report.Killed, Reason: "cancelled before the workload ran: " + context.Cause(ctx).Error()})
 	}
-	if r.watch.ended() || r.ready == nil || r.fault != nil || r.mismatch != "" {
+	if r.watch.ended() || !r.confined() || r.fault != nil || r.mismatch != "" {
 		r.letGo()
 		return
 	}

@@ -318,10 +318,12 @@ func (l *lowering) identify(fd launcher.Arg, st *unix.Stat_t) {
 // forkInit makes process 1 of the new pid namespace; its descriptor lands in
 // the poll set that watch waits on.
 func (l *lowering) forkInit(child launcher.Label) (set, pid launcher.Arg) {
-	fds := make([]byte, 16) // two struct pollfd; of the control pipe only its end matters
+	fds := make([]byte, 24) // three struct pollfd; of the control pipe only its end matters
 	binary.LittleEndian.PutUint32(fds, uint32(l.slots.control))
 	binary.LittleEndian.PutUint16(fds[12:], unix.POLLIN)
-	set, pid = l.Bytes(fds, "{control, init}"), l.Var("init")
+	binary.LittleEndian.PutUint32(fds[16:], bootNetSend)
+	binary.LittleEndian.PutUint16(fds[20:], unix.POLLIN)
+	set, pid = l.Bytes(fds, "{control, init, from init}"), l.Var("init")
 	l.Call("clone", unix.SYS_CLONE, launcher.Flag(unix.CLONE_PIDFD|int(unix.SIGCHLD), "CLONE_PIDFD|SIGCHLD"), launcher.Int(0),
 		launcher.At(set, 8, "&init.pidfd"), launcher.Int(0), launcher.Int(0)).To(launcher.Addr(pid)).If(launcher.Int(0), child)
 	return set, pid
@@ -332,17 +334,45 @@ func (l *lowering) forkInit(child launcher.Label) (set, pid launcher.Arg) {
 // returns when the kernel has reaped everything in its pid namespace
 // (zap_pid_ns_processes), so the message says that nobody is left.
 func (l *lowering) watch(set, pid launcher.Arg) {
+	kill := l.NewLabel()
+	l.detachHost(set, kill)
 	l.Begin(launcher.RoleLauncher, "watch")
-	l.undump([]int{bootNetRecv, bootHandover})
 	l.noCapabilities()
-	again := l.NewLabel()
-	l.Mark(again)
-	l.Call("ppoll", unix.SYS_PPOLL, set, launcher.Int(2), launcher.Int(0), launcher.Int(0), launcher.Int(0)).OnError(again)
+	l.await(set, 2)
+	l.Mark(kill)
 	l.Call("kill", unix.SYS_KILL, pid, launcher.Flag(int(unix.SIGKILL), "SIGKILL")).Ignore()
 	l.Call("wait4", unix.SYS_WAIT4, pid, launcher.Record(launcher.OffInitStatus, "&init.status"), launcher.Flag(unix.WALL, "__WALL"),
 		launcher.Int(0)).To(launcher.Record(launcher.OffInitWait, "init.reaped")).Ignore()
 	l.message(launcher.MessageInit)
 	l.exit(0)
+}
+
+// await waits for one of the first n of the set.
+func (l *lowering) await(set launcher.Arg, n int) {
+	again := l.NewLabel()
+	l.Mark(again)
+	l.Call("ppoll", unix.SYS_PPOLL, set, launcher.Int(n), launcher.Int(0), launcher.Int(0), launcher.Int(0)).OnError(again)
+}
+
+// detachHost takes the host's mounts out of the boundary's namespace once init
+// has put its own root in their place, and says so: the barrier stays shut until
+// then. It takes a quarter as long as all other mounts, since the kernel waits
+// for every processor (synchronize_rcu_expedited in fs/namespace.c), and init
+// need not wait for it. "/" is the new root; what is mounted over it is the old.
+func (l *lowering) detachHost(set launcher.Arg, kill launcher.Label) {
+	l.undump([]int{bootNetRecv, bootHandover})
+	if !l.has(plan.MountNamespace) {
+		return
+	}
+	l.Begin(launcher.RoleLauncher, "mounts")
+	l.await(set, 3)
+	entered, zero := l.NewLabel(), launcher.Int(0)
+	l.Call("recvfrom", unix.SYS_RECVFROM, launcher.Flag(bootNetSend, "from init"), l.Bytes(make([]byte, 8), "byte"), launcher.Int(1),
+		launcher.Flag(unix.MSG_DONTWAIT, "MSG_DONTWAIT"), zero, zero).Ignore().If(launcher.Int(1), entered)
+	l.Call("getpid", unix.SYS_GETPID).OnError(kill).Jump(kill) // the control pipe was closed, or init has ended
+	l.Mark(entered)
+	l.Call("umount2", unix.SYS_UMOUNT2, l.Str("/"), launcher.Flag(unix.MNT_DETACH, "MNT_DETACH"))
+	l.message(launcher.MessageDetached)
 }
 
 // dieWithParent ends the process when its parent thread does. Of the launcher

@@ -566,8 +566,8 @@ func (l *lowering) openPath(name string) {
 }
 
 // enterRoot seals the skeleton and makes it the root. pivot_root(".", ".")
-// stacks the old root over the new one, and detaching it leaves nothing of the
-// host in sight (pivot_root(2), "pivot_root(".", ".")").
+// stacks the old root over the new one (pivot_root(2), "pivot_root(".", ".")");
+// the launcher detaches it, see detachHost.
 func (l *lowering) enterRoot(abi int) {
 	if !l.has(plan.NoSys) {
 		l.openTree("/sys", true)
@@ -583,8 +583,9 @@ func (l *lowering) enterRoot(abi int) {
 	l.Call("close", unix.SYS_CLOSE, l.tree)
 	dot := l.Str(".")
 	l.Call("pivot_root", unix.SYS_PIVOT_ROOT, dot, dot)
-	l.Call("umount2", unix.SYS_UMOUNT2, dot, launcher.Flag(unix.MNT_DETACH, "MNT_DETACH"))
 	l.Call("chdir", unix.SYS_CHDIR, l.Str("/"))
+	l.Call("sendto", unix.SYS_SENDTO, launcher.Flag(l.slots.netRecv, "to launcher"), l.Str("/"), launcher.Int(1),
+		launcher.Flag(unix.MSG_NOSIGNAL, "MSG_NOSIGNAL"), launcher.Int(0), launcher.Int(0))
 }
 
 // listable says whether the skeleton's own directories may be listed. The

@@ -82,7 +82,7 @@ func (r *run) outcome(e *report.Exit) report.Outcome {
 		return failed("exec: the workload was killed before it became the program")
 	case r.fault != nil:
 		return report.Outcome{Status: report.SupervisorFault, Reason: r.fault.Error()}
-	case r.ready == nil:
+	case !r.confined():
 		return failed("launcher: it ended before the workload was confined")
 	case r.ended == nil:
 		return report.Outcome{Status: report.Killed, Reason: "the launcher was killed from outside"}

@@ -71,7 +71,7 @@ func readSettled(pid int) (*settled, error) {
 // readPosture asks the kernel about the workload while it waits at the
 // barrier. What it lacks of the plan keeps the barrier shut.
 func (r *run) readPosture() {
-	if r.ready == nil || r.fault != nil {
+	if !r.confined() || r.fault != nil {
 		return
 	}
 	if r.settled == nil {

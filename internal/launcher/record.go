@@ -17,7 +17,8 @@ const (
 	MessageEnded  = 3 // init: the workload ended and its tree is empty
 	MessageInit   = 4 // launcher: init has been reaped
 
-	MessageSettled = 5 // workload: its namespaces, limits and descriptors are what they will be
+	MessageSettled  = 5 // workload: its namespaces, limits and descriptors are what they will be
+	MessageDetached = 6 // launcher: nothing of the host's mounts is left in the boundary's namespace
 )
 
 // Byte offsets in the record, which stands at the start of the data segment.
