@@ -146,6 +146,8 @@ func TestVerifyFindsContradictions(t *testing.T) {
 		{"local time", "times", "times.started", func(r *Report) { r.Times.Started = "2026-01-02T03:04:05+01:00" }},
 		{"no time", "times", "times.ended", func(r *Report) { r.Times.Ended = "" }},
 		{"negative duration", "times", "times.run", func(r *Report) { r.Times.Run = -1 }},
+		{"prepared at no time", "times", "times.prepared.at", func(r *Report) { r.Times.Prepared = &Prepared{} }},
+		{"prepared in negative time", "times", "times.prepared.took", func(r *Report) { r.Times.Prepared = &Prepared{At: r.Times.Started, Took: -1} }},
 	} {
 		r := sample(t)
 		c.change(r)
@@ -213,6 +215,7 @@ func TestTruthfulVariantsVerify(t *testing.T) {
 			r.Budgets = nil
 		},
 		"clock set back":        func(r *Report) { r.Times.Ended = "2025-01-01T00:00:00Z" },
+		"prepared":              func(r *Report) { r.Times.Prepared = &Prepared{At: r.Times.Started, Took: 1_500_000} },
 		"no table, no evidence": func(r *Report) { r.Descriptors, r.Identity.Descriptors, r.Posture = nil, "", nil },
 	} {
 		r := sample(t)
