@@ -163,18 +163,21 @@ func (s *Supervisor) prepare(ctx context.Context, sp spec.Spec) (*attempt, error
 // decide is plan.Make, which is pure, remembering its last answer: the same
 // request is often made again and again.
 func (s *Supervisor) decide(r spec.Resolved, p plan.Profile) (plan.Plan, *plan.Refusal) {
-	asked, err := canonical.Marshal(r)
-	if err != nil {
-		return plan.Make(r, p)
-	}
 	s.mu.Lock()
 	last := s.last
 	s.mu.Unlock()
-	if last != nil && last.profile == p.Digest() && bytes.Equal(last.asked, asked) {
+	var asked []byte
+	err := canonical.Lend(r, func(b []byte) error {
+		if last == nil || last.profile != p.Digest() || !bytes.Equal(last.asked, b) {
+			asked = bytes.Clone(b)
+		}
+		return nil
+	})
+	if err == nil && asked == nil {
 		return last.plan, nil
 	}
 	made, refusal := plan.Make(r, p)
-	if refusal == nil {
+	if refusal == nil && err == nil {
 		s.mu.Lock()
 		s.last = &decision{asked, p.Digest(), made}
 		s.mu.Unlock()

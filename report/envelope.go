@@ -1,6 +1,7 @@
 package report
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/bvisor/bvisor/internal/canonical"
@@ -20,10 +21,10 @@ type signature struct {
 	Sig   []byte `json:"sig"`
 }
 
-// preAuth is what is signed: DSSE's pre-authentication encoding, which binds
-// the type to the bytes.
-func preAuth(payloadType string, payload []byte) []byte {
-	b := make([]byte, 0, len(payload)+len(payloadType)+48)
+// appendPreAuth appends what is signed: DSSE's pre-authentication encoding,
+// which binds the type to the bytes.
+func appendPreAuth(b []byte, payloadType string, payload []byte) []byte {
+	b = slices.Grow(b, len(payload)+len(payloadType)+48)
 	b = append(b, "DSSEv1 "...)
 	b = strconv.AppendInt(b, int64(len(payloadType)), 10)
 	b = append(b, ' ')

@@ -27,11 +27,15 @@ func Seal(r *Report, key *Key) ([]byte, error) {
 		}
 		refusal = digest(b)
 	}
-	payload, err := canonical.Marshal(&statement{StatementType, subjects(r, refusal), PredicateType, r})
+	var out []byte
+	err := canonical.Lend(&statement{StatementType, subjects(r, refusal), PredicateType, r}, func(payload []byte) (err error) {
+		out, err = key.envelope(payload)
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("seal report: %w", err)
 	}
-	return key.envelope(payload)
+	return out, nil
 }
 
 // Warm makes the encoders of every part of a report, which otherwise the first
@@ -42,13 +46,23 @@ var Warm = sync.OnceFunc(func() {
 })
 
 func (k *Key) envelope(payload []byte) ([]byte, error) {
-	sig := k.sign(preAuth(PayloadType, payload))
+	scratch := preAuths.Get().(*[]byte)
+	defer func() {
+		if cap(*scratch) <= 1<<20 {
+			preAuths.Put(scratch)
+		}
+	}()
+	*scratch = appendPreAuth((*scratch)[:0], PayloadType, payload)
+	sig := k.sign(*scratch)
 	out, err := canonical.Marshal(&envelope{payload, PayloadType, []signature{{k.ID(), sig}}})
 	if err != nil {
-		return nil, fmt.Errorf("seal report: envelope: %w", err)
+		return nil, fmt.Errorf("envelope: %w", err)
 	}
 	return out, nil
 }
+
+// preAuths are kept for the reason that canonical.Lend gives.
+var preAuths = sync.Pool{New: func() any { return new([]byte) }}
 
 // Sealed is a report as its envelope holds it. That it could be read says
 // nothing about who sealed it or whether it is true to itself: see Verify.

@@ -120,7 +120,7 @@ func TestEnvelopeForms(t *testing.T) {
 		t.Fatal(err)
 	}
 	sig := signature{s.KeyID, s.Signature}
-	other := signature{fixedKey(t, 2).ID(), fixedKey(t, 2).sign(preAuth(PayloadType, s.Payload))}
+	other := signature{fixedKey(t, 2).ID(), fixedKey(t, 2).sign(appendPreAuth(nil, PayloadType, s.Payload))}
 	form := func(payload []byte, payloadType string, sigs ...signature) []byte {
 		b, err := canonical.Marshal(&envelope{payload, payloadType, sigs})
 		if err != nil {

@@ -98,7 +98,7 @@ func Verify(envelope []byte, keys []PublicKey) (*Verified, error) {
 	}
 	passed = append(passed, Check{checkKey, key.id})
 
-	if !key.verifies(preAuth(e.PayloadType, e.Payload), sig.Sig) {
+	if !key.verifies(appendPreAuth(nil, e.PayloadType, e.Payload), sig.Sig) {
 		return fail(checkSignature, &CheckError{Where: "signatures[0].sig", Expected: "an Ed25519 signature of the payload by key " + key.id, Err: ErrSignature})
 	}
 	passed = append(passed, Check{checkSignature, fmt.Sprintf("Ed25519 over %d bytes, sha256 %s", len(e.Payload), digest(e.Payload))})

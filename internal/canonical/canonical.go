@@ -76,13 +76,25 @@ func (e *Error) in(element string) *Error {
 
 // Marshal returns the canonical encoding of v.
 func Marshal(v any) ([]byte, error) {
+	var out []byte
+	err := Lend(v, func(b []byte) error {
+		out = bytes.Clone(b)
+		return nil
+	})
+	return out, err
+}
+
+// Lend hands the canonical encoding of v to use, whose it is until use returns:
+// for bytes that are looked at once. A run would otherwise touch as much fresh
+// memory again as its report is long.
+func Lend(v any, use func([]byte) error) error {
 	rv := reflect.ValueOf(v)
 	if !rv.IsValid() {
-		return nil, &Error{Offset: -1, Text: "nil has no encoding"}
+		return &Error{Offset: -1, Text: "nil has no encoding"}
 	}
 	c, err := codecOf(rv.Type())
 	if err != nil {
-		return nil, err
+		return err
 	}
 	scratch := scratches.Get().(*[]byte)
 	e := encoder{buf: (*scratch)[:0]}
@@ -93,12 +105,12 @@ func Marshal(v any) ([]byte, error) {
 		}
 	}()
 	if err := c.encode(&e, rv); err != nil {
-		return nil, err
+		return err
 	}
 	if len(e.buf) > MaxSize {
-		return nil, &Error{Offset: -1, Text: fmt.Sprintf("%d bytes, and at most %d can be read back", len(e.buf), MaxSize)}
+		return &Error{Offset: -1, Text: fmt.Sprintf("%d bytes, and at most %d can be read back", len(e.buf), MaxSize)}
 	}
-	return bytes.Clone(e.buf), nil
+	return use(e.buf)
 }
 
 // scratches are what encodings grow in; a result is a copy of its own size. In
