@@ -20,8 +20,9 @@ func (o Origin) yields() bool { return o != FromSpec && o != "" }
 // Expanding twice changes nothing. s itself is left as it is.
 //
 // The grant of a preset or of Default is no request: it gives way where the spec
-// grants or carves out the same path, where a carve-out covers it, and where a
-// grant of the spec above it gives the same rights already.
+// grants, carves out, exposes or makes private the same path, where a carve-out
+// covers it, and where a grant of the spec above it gives the same rights
+// already.
 func Expand(s Spec) Spec {
 	s.Presets = sortedSet(s.Presets)
 	s.Evidence = inOrder(s.Evidence, Claims)
@@ -83,6 +84,12 @@ func expandGrants(s Spec) []Grant {
 	for _, g := range own {
 		g.Paths = unseen(g.Paths, seen)
 		out = append(out, g)
+	}
+	for _, t := range s.Controls.Temp {
+		seen[filepath.Clean(t.Path)] = true
+	}
+	for _, e := range s.Controls.Expose {
+		seen[filepath.Clean(e.Dest)] = true
 	}
 	for _, g := range yielding {
 		g.Paths = slices.DeleteFunc(unseen(g.Paths, seen), func(p string) bool { return givesWay(p, g, own) })

@@ -103,6 +103,21 @@ func TestPresetGivesWay(t *testing.T) {
 	}
 }
 
+func TestPresetGivesWayToPlaces(t *testing.T) {
+	s := grants()
+	s.Presets = []string{"system"}
+	s.Controls.Temp = []Temp{{Path: "/sbin/", Access: "rw"}}
+	s.Controls.Expose = []Expose{{Source: "/srv/lib", Dest: "/lib", Access: "rx"}}
+	if err := Validate(s); err != nil {
+		t.Fatal(err)
+	}
+	checkExpand(t, s)
+	got := fromOrigin(Expand(s), "preset:system")
+	if slices.Contains(got, "rx /sbin") || slices.Contains(got, "rx /lib") || !slices.Contains(got, "rx /usr") {
+		t.Errorf("granted %v: /sbin is private, and /lib is another directory", got)
+	}
+}
+
 func TestPresetsHoldNothingOfUsers(t *testing.T) {
 	never := []string{"/etc", "/etc/passwd", "/etc/group", "/etc/shadow", "/etc/hosts", "/etc/nsswitch.conf",
 		"/etc/resolv.conf", "/etc/sudoers", "/etc/ssl/private", "/etc/pki/tls/private", "/home", "/root", "/var", "/run", "/proc", "/sys", "/dev", "/tmp", "/"}
