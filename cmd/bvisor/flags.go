@@ -125,21 +125,31 @@ func (c *cli) hideState(s *spec.Spec, cwd string) {
 
 // parseSpec reads a spec whose relative paths start at its file.
 func (c *cli) parseSpec(name, cwd string) (spec.Spec, error) {
+	s, err := c.readSpec(name)
+	if err != nil {
+		return spec.Spec{}, err
+	}
+	return s.Rebase(specDir(name, cwd)), nil
+}
+
+// specDir is where the relative paths of a spec start.
+func specDir(name, cwd string) string {
+	if abs, err := filepath.Abs(name); err == nil && name != "-" {
+		return filepath.Dir(abs)
+	}
+	return cwd
+}
+
+// readSpec reads a spec with its paths as they are written.
+func (c *cli) readSpec(name string) (spec.Spec, error) {
 	data, err := c.readAll(name, maxSpec)
 	if err != nil {
 		return spec.Spec{}, err
 	}
-	shown, dir := name, cwd
 	if name == "-" {
-		shown = "standard input"
-	} else if abs, err := filepath.Abs(name); err == nil {
-		dir = filepath.Dir(abs)
+		name = "standard input"
 	}
-	s, err := spec.Parse(shown, data)
-	if err != nil {
-		return spec.Spec{}, err
-	}
-	return s.Rebase(dir), nil
+	return spec.Parse(name, data)
 }
 
 // bad notes a value that a flag does not take.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,11 +17,11 @@ import (
 func newSpec(c *cli) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "spec",
-		Short: "Write and check specs",
+		Short: "Write, check and compare specs",
 		Args:  cobra.ArbitraryArgs,
 		RunE:  group,
 	}
-	cmd.AddCommand(newSpecInit(c), newSpecCheck(c), newSpecSchema(c), newSpecPresets(c))
+	cmd.AddCommand(newSpecInit(c), newSpecCheck(c), newSpecDiff(c), newSpecSchema(c), newSpecPresets(c))
 	return cmd
 }
 
@@ -101,6 +102,102 @@ func (c *cli) checkSpecs(names []string, asJSON bool) error {
 		return found
 	}
 	return nil
+}
+
+func newSpecDiff(c *cli) *cobra.Command {
+	var asJSON, failOnWiden bool
+	cmd := &cobra.Command{
+		Use:   "diff [--fail-on-widen] [--json] A B",
+		Short: "Say what spec B allows that A does not, and what it no longer allows",
+		Long: `Diff compares what two specs mean, not how they are written: with their presets
+and defaults written out, a grant inside a wider one is no difference. Each line
+is one:
+
+  +  B allows what A does not, or no longer demands what A demands
+  -  A allows what B does not, or B demands more
+  ~  what runs is not the same
+
+Values that have no order, such as those of a variable, give one + and one -.
+Nothing is written where there is no difference. A or B may be - for standard
+input.
+
+Paths are compared by their text, cleaned: no file is looked up, so a link and
+what it leads to are two paths. Relative paths of both specs start at the
+directory of B, of A where B is standard input.
+
+Exit codes: 0 compared; 1 with --fail-on-widen, if there is a + line; 121 if one
+of them is no spec.`,
+		Example: `  bvisor spec diff old.yaml new.yaml
+  git show main:job.yaml | bvisor spec diff --fail-on-widen - job.yaml`,
+		Args: arguments(2, 2, "A or B"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			list, err := c.diffSpecs(args[0], args[1])
+			if err == nil {
+				err = c.writeDifferences(list, asJSON)
+			}
+			if err != nil {
+				return err
+			}
+			if failOnWiden && slices.ContainsFunc(list, func(d spec.Difference) bool { return d.Effect == spec.Widens }) {
+				f := &failure{code: exitCheck}
+				if !asJSON {
+					f.err = fmt.Errorf("%s allows what %s does not", args[1], args[0])
+				}
+				return f
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&failOnWiden, "fail-on-widen", false, "exit with 1 if B allows anything that A does not")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "write the differences as one JSON list")
+	return cmd
+}
+
+func (c *cli) diffSpecs(a, b string) ([]spec.Difference, error) {
+	cwd, err := os.Getwd()
+	if err != nil {
+		return nil, usage("working directory: %w", err)
+	}
+	if a == "-" && b == "-" {
+		return nil, usage("A and B are both standard input").hinted("name a file for one of them")
+	}
+	// The older of two versions often lies elsewhere by the time it is
+	// compared; it is meant as it would be in the place of the newer.
+	dir := specDir(b, cwd)
+	if b == "-" {
+		dir = specDir(a, cwd)
+	}
+	both := make([]spec.Spec, 2)
+	found := &spec.Error{}
+	for i, name := range []string{a, b} {
+		both[i], err = c.readSpec(name)
+		if err == nil {
+			err = spec.Validate(both[i].Rebase(dir))
+			for j := range problems(err) {
+				problems(err)[j].File = name
+			}
+		}
+		if list := problems(err); list != nil {
+			found.Problems = append(found.Problems, list...)
+		} else if err != nil {
+			return nil, err
+		}
+	}
+	if len(found.Problems) > 0 {
+		return nil, found
+	}
+	return spec.Diff(both[0], both[1], dir), nil
+}
+
+func (c *cli) writeDifferences(list []spec.Difference, asJSON bool) error {
+	if asJSON {
+		return c.writeJSON(append([]spec.Difference{}, list...))
+	}
+	var out bytes.Buffer
+	for _, d := range list {
+		fmt.Fprintln(&out, fit(d.String()))
+	}
+	return c.write(out.Bytes())
 }
 
 func newSpecSchema(c *cli) *cobra.Command {
