@@ -37,10 +37,12 @@ const maxLinks = 40
 
 var errMagicLink = errors.New("is a magic link: it names a process's view, not a place in the file system")
 
-// lookup resolves an absolute path and opens what it leads to. The open itself
-// follows no link, so what is pinned is at the canonical path at that moment.
+// lookup resolves an absolute path, cleaned by its text as every path of a spec
+// is, and opens what it leads to. The open itself follows no link, so what is
+// pinned is at the canonical path at that moment.
 func lookup(name string) (*pin, error) {
-	p := &pin{path: path.Clean(name)}
+	name = path.Clean(name)
+	p := &pin{path: name}
 	for range 3 {
 		fd, err := unix.Openat2(unix.AT_FDCWD, p.path, &unix.OpenHow{
 			Flags:   unix.O_PATH | unix.O_CLOEXEC | unix.O_NOFOLLOW,
@@ -71,11 +73,16 @@ func (p *pin) follow(name string) error {
 	for rest := strings.Split(name, "/"); len(rest) > 0; {
 		part := rest[0]
 		rest = rest[1:]
-		switch part {
-		case "", ".":
-			continue
-		case "..":
-			p.path = path.Dir(p.path)
+		if part == "" || part == "." || part == ".." {
+			// Only a directory has them, and only who may search it goes
+			// through the latter two (path_resolution(7)). No directory is a
+			// link (EINVAL).
+			if _, err := unix.Readlink(p.path+"/"+part, buf); err != unix.EINVAL {
+				return err
+			}
+			if part == ".." {
+				p.path = path.Dir(p.path)
+			}
 			continue
 		}
 		next := path.Join(p.path, part)
