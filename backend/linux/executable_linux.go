@@ -127,8 +127,11 @@ func loader(f io.ReaderAt, head []byte) string {
 	}
 	le := binary.LittleEndian
 	at, count := le.Uint64(head[32:]), int(le.Uint16(head[56:]))
+	if at > uint64(len(head)) {
+		return ""
+	}
 	for i := range count {
-		off := at + uint64(i)*entrySize
+		off := at + uint64(i)*entrySize // no more than a few MiB, so it cannot overflow
 		if off+entrySize > uint64(len(head)) {
 			return ""
 		}
