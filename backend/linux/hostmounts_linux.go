@@ -58,15 +58,21 @@ var kept struct {
 	list []hostMount
 }
 
+// parseMounts splits at blanks only: they are escaped in names, and form feeds,
+// for example, are not (show_mountinfo in fs/proc_namespace.c).
 func parseMounts(text string) []hostMount {
 	var list []hostMount
 	for line := range strings.Lines(text) {
-		f := strings.Fields(line)
-		i := slices.Index(f, "-")
-		if i < 6 || i+1 >= len(f) {
+		f := strings.Split(strings.TrimSuffix(line, "\n"), " ")
+		if len(f) < 8 {
 			continue
 		}
-		list = append(list, hostMount{device: f[2], root: unescape(f[3]), at: unescape(f[4]), fsType: f[i+1], kernel: slices.Contains(kernelFiles, f[i+1])})
+		i := slices.Index(f[6:], "-") // behind the optional fields
+		if i < 0 || 6+i+1 >= len(f) {
+			continue
+		}
+		fsType := f[6+i+1]
+		list = append(list, hostMount{device: f[2], root: unescape(f[3]), at: unescape(f[4]), fsType: fsType, kernel: slices.Contains(kernelFiles, fsType)})
 	}
 	return list
 }

@@ -54,3 +54,26 @@ func TestKeptMountsFollowTheHost(t *testing.T) {
 		}
 	}
 }
+
+// mangle is what the kernel does to names in this file (show_mountinfo in
+// fs/proc_namespace.c).
+func mangle(s string) string {
+	return strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, `\`, `\134`).Replace(s)
+}
+
+// Whoever may mount chooses the names in the list, and no name hides a mount.
+func FuzzParseMounts(f *testing.F) {
+	f.Add("/", "/mnt", "ext4", uint8(0))
+	f.Add("/a b\t\\040", "/#\n", "fuse.\\", uint8(2))
+	f.Add("/\f", "/a\v-\rproc\u00a0x\u0085", "proc", uint8(1))
+	f.Fuzz(func(t *testing.T, root, at, fsType string, optional uint8) {
+		if root == "" || at == "" || fsType == "" || fsType == "-" || strings.Contains(root+at+fsType, "\x00") {
+			return // are not in any list
+		}
+		line := "36 35 98:0 " + mangle(root) + " " + mangle(at) + " rw,noatime" + strings.Repeat(" shared:1", int(optional%4)) + " - " + mangle(fsType) + " /dev/x rw\n"
+		got := parseMounts("35 1 98:1 / / rw - ext4 /dev/y rw\n" + line)
+		if len(got) != 2 || got[1].device != "98:0" || got[1].root != root || got[1].at != at || got[1].fsType != mangle(fsType) {
+			t.Errorf("%q was read as %+v", line, got)
+		}
+	})
+}
