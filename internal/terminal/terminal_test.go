@@ -1,6 +1,8 @@
 package terminal
 
 import (
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -8,28 +10,30 @@ import (
 	"unicode/utf8"
 )
 
+var sanitized = map[string]string{
+	"":                          "",
+	"/usr/bin/env":              "/usr/bin/env",
+	"é ü 漢字 e\u0301":            "é ü 漢字 e\u0301",
+	"a\nb\tc\r":                 `a\nb\tc\r`,
+	"\x1b[31mred\x1b[0m":        `\x1b[31mred\x1b[0m`,
+	"\x1b]0;title\x07":          `\x1b]0;title\x07`,
+	"\x7f\x00":                  `\x7f\x00`,
+	"\u009b31m":                 `\u009b31m`, // the one-character CSI
+	"abc\u202etxt.exe":          `abc\u202etxt.exe`,
+	"\u2066a\u2069\u200e":       `\u2066a\u2069\u200e`,
+	"zero\u200bwidth\ufeff":     `zero\u200bwidth\ufeff`,
+	"\u2028\u2029\u00a0":        `\u2028\u2029\u00a0`,
+	"\u3164\u2800\ufe0f":        `\u3164\u2800\ufe0f`,
+	"\U000e0041":                `\U000e0041`,
+	"\xff\xfe":                  `\xff\xfe`,
+	`\x1b`:                      `\\x1b`,
+	"\u0301a":                   `\u0301a`,
+	"a\u0301\u0301\u0301\u0301": "a\u0301\u0301\u0301" + `\u0301`,
+	"\ufffd":                    "\ufffd",
+}
+
 func TestSanitize(t *testing.T) {
-	for in, want := range map[string]string{
-		"":                          "",
-		"/usr/bin/env":              "/usr/bin/env",
-		"é ü 漢字 e\u0301":            "é ü 漢字 e\u0301",
-		"a\nb\tc\r":                 `a\nb\tc\r`,
-		"\x1b[31mred\x1b[0m":        `\x1b[31mred\x1b[0m`,
-		"\x1b]0;title\x07":          `\x1b]0;title\x07`,
-		"\x7f\x00":                  `\x7f\x00`,
-		"\u009b31m":                 `\u009b31m`, // the one-character CSI
-		"abc\u202etxt.exe":          `abc\u202etxt.exe`,
-		"\u2066a\u2069\u200e":       `\u2066a\u2069\u200e`,
-		"zero\u200bwidth\ufeff":     `zero\u200bwidth\ufeff`,
-		"\u2028\u2029\u00a0":        `\u2028\u2029\u00a0`,
-		"\u3164\u2800\ufe0f":        `\u3164\u2800\ufe0f`,
-		"\U000e0041":                `\U000e0041`,
-		"\xff\xfe":                  `\xff\xfe`,
-		`\x1b`:                      `\\x1b`,
-		"\u0301a":                   `\u0301a`,
-		"a\u0301\u0301\u0301\u0301": "a\u0301\u0301\u0301" + `\u0301`,
-		"\ufffd":                    "\ufffd",
-	} {
+	for in, want := range sanitized {
 		if got := Sanitize(in); got != want {
 			t.Errorf("Sanitize(%q) = %q, want %q", in, got, want)
 		}
@@ -52,8 +56,12 @@ func TestSanitize(t *testing.T) {
 }
 
 func FuzzSanitize(f *testing.F) {
-	f.Add("plain", 10)
+	for _, in := range slices.Sorted(maps.Keys(sanitized)) {
+		f.Add(in, 100)
+	}
 	f.Add("\x1b[2J\u202e\xff\\\u0301", 100)
+	f.Add("\x1b[2J\u202e\xff\\\u0301", 5)
+	f.Add("e\u0301\u0301\u0301\u0301\u0301\x00é", 3)
 	f.Fuzz(func(t *testing.T, in string, limit int) {
 		limit &= 0xfff
 		out := SanitizeMax(in, limit)
