@@ -3,7 +3,6 @@ package spec
 import (
 	"cmp"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -227,7 +226,7 @@ func moreArtifacts(from, to Spec) []gain {
 	}
 	var list []gain
 	for _, p := range f.Paths {
-		if !covered(held, p) {
+		if _, _, ok := deepest(held, p); !ok {
 			list = append(list, gain{"controls.artifacts.paths", p, "writes are no longer held back", "writes are held back"})
 		}
 	}
@@ -241,16 +240,6 @@ func moreArtifacts(from, to Spec) []gain {
 		list = append(list, replaced("controls.artifacts.durability", t.Durability, f.Durability))
 	}
 	return list
-}
-
-// covered says whether path or a directory above it is in roots.
-func covered(roots map[string]bool, path string) bool {
-	for ; !roots[path]; path = filepath.Dir(path) {
-		if filepath.Dir(path) == path {
-			return false
-		}
-	}
-	return true
 }
 
 func moreKill(from, to Spec) []gain {

@@ -59,22 +59,43 @@ type sight struct {
 	by     statement
 }
 
-func (v view) at(path string, d depth) sight {
-	for root := path; ; root, d = filepath.Dir(root), d+1 {
-		st, ok := v[root]
-		switch {
-		case !ok && filepath.Dir(root) == root:
-			return sight{}
-		case !ok:
-			continue
-		case st.what == carvedOut || st.flat && d > 1:
-			return sight{}
-		case st.what == private:
-			return sight{access: st.access, by: st}
-		case st.what == exposed:
-			return sight{st.access, filepath.Join(st.source, strings.TrimPrefix(path, root)), st}
+// at returns the sights at path, by depth.
+func (v view) at(path string) (at [depths]sight) {
+	root, steps, ok := deepest(v, path)
+	st := v[root]
+	if !ok || st.what == carvedOut {
+		return at
+	}
+	s := sight{st.access, path, st}
+	switch st.what {
+	case private:
+		s.host = ""
+	case exposed:
+		s.host = filepath.Join(st.source, strings.TrimPrefix(path, root))
+	}
+	for d := range depths {
+		if !st.flat || d+steps <= 1 {
+			at[d] = s
 		}
-		return sight{st.access, path, st}
+	}
+	return at
+}
+
+// deepest returns the deepest key at or above path, which is clean and
+// absolute, and how far up it is.
+func deepest[T any](keys map[string]T, path string) (key string, steps depth, ok bool) {
+	for ; ; steps++ {
+		if _, ok := keys[path]; ok {
+			return path, steps, true
+		}
+		end := strings.LastIndexByte(path, filepath.Separator)
+		switch {
+		case end < 0 || end == len(path)-1:
+			return "", 0, false
+		case end == len(filepath.VolumeName(path)):
+			end++ // the root directory keeps its separator
+		}
+		path = path[:end]
 	}
 }
 
@@ -134,10 +155,12 @@ func moreFiles(from, to Spec) []gain {
 	var list []gain
 	for _, path := range slices.Compact(paths) {
 		here := &tree{path: path}
+		before, now := f.at(path), t.at(path)
 		for d := range depths {
-			here.opened[d] = opened(f.at(path, d), t.at(path, d))
+			here.opened[d] = opened(before[d], now[d])
 		}
-		openings = append(openings, here.mention(enclosing(trees, path))...)
+		root, steps, _ := deepest(trees, path)
+		openings = append(openings, here.mention(trees[root], steps)...)
 		trees[path] = here
 		if f[path].what == granted && t[path].what == granted && t[path].optional && !f[path].optional {
 			list = append(list, gain{t[path].field, path, "may be absent", "must not be absent"})
@@ -147,19 +170,6 @@ func moreFiles(from, to Spec) []gain {
 		list = append(list, o.gain())
 	}
 	return list
-}
-
-// enclosing returns the nearest tree above path, and how far up it is.
-func enclosing(trees map[string]*tree, path string) (*tree, depth) {
-	steps := depth(0)
-	for filepath.Dir(path) != path {
-		path = filepath.Dir(path)
-		steps++
-		if up, ok := trees[path]; ok {
-			return up, steps
-		}
-	}
-	return nil, 0
 }
 
 // mention returns what up, the tree around, does not say already.
