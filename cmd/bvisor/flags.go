@@ -146,10 +146,15 @@ func (c *cli) readSpec(name string) (spec.Spec, error) {
 	if err != nil {
 		return spec.Spec{}, err
 	}
+	return spec.Parse(specName(name), data)
+}
+
+// specName is what a spec is called in messages.
+func specName(name string) string {
 	if name == "-" {
-		name = "standard input"
+		return "standard input"
 	}
-	return spec.Parse(name, data)
+	return name
 }
 
 // bad notes a value that a flag does not take.

@@ -141,7 +141,7 @@ of them is no spec.`,
 			if failOnWiden && slices.ContainsFunc(list, func(d spec.Difference) bool { return d.Effect == spec.Widens }) {
 				f := &failure{code: exitCheck}
 				if !asJSON {
-					f.err = fmt.Errorf("%s allows what %s does not", args[1], args[0])
+					f.err = fmt.Errorf("%s allows what %s does not", specName(args[1]), specName(args[0]))
 				}
 				return f
 			}
@@ -174,7 +174,7 @@ func (c *cli) diffSpecs(a, b string) ([]spec.Difference, error) {
 		if err == nil {
 			err = spec.Validate(both[i].Rebase(dir))
 			for j := range problems(err) {
-				problems(err)[j].File = name
+				problems(err)[j].File = specName(name)
 			}
 		}
 		if list := problems(err); list != nil {
