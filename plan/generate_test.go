@@ -58,7 +58,9 @@ func (s *source) request() spec.Resolved {
 		})
 	}
 	c := &r.Spec.Capabilities
-	c.Network.Allow = some(s, "example.com:443", "10.0.0.1:80/tcp")
+	if c.Network.Loopback = s.yes(); !c.Network.Loopback {
+		c.Network.Allow = some(s, "example.com:443", "10.0.0.1:80/tcp")
+	}
 	c.Spawn = pick(s, "", spec.SpawnNone, spec.SpawnThreads, spec.SpawnProcesses)
 	if s.yes() {
 		c.Environment = []spec.EnvEntry{{Name: "A", Value: "1"}, {Name: "B", Lease: "env:B"}}

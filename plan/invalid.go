@@ -85,6 +85,7 @@ func (c *checker) capabilities(r *spec.Resolved) {
 	}
 	caps := &r.Spec.Capabilities
 	c.oneOf("capabilities.spawn", string(caps.Spawn), "", string(spec.SpawnNone), string(spec.SpawnThreads), string(spec.SpawnProcesses))
+	c.unless(!caps.Network.Loopback || len(caps.Network.Allow) == 0, "capabilities.network", spec.NetworkLoopback, "either loopback or what may be reached")
 	for _, fd := range caps.FDs {
 		c.unless(fd >= 3, "capabilities.fds", strconv.Itoa(fd), "3 or more")
 	}

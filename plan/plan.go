@@ -18,6 +18,7 @@ const (
 	Filesystem         Kind = "filesystem"
 	FilesystemCarveOut Kind = "filesystem-carve-out"
 	NetworkDenyAll     Kind = "network-deny-all"
+	NetworkLoopback    Kind = "network-loopback"
 	NetworkAllowList   Kind = "network-allow-list"
 	SpawnNone          Kind = "spawn-none"
 	SpawnThreads       Kind = "spawn-threads"
@@ -64,7 +65,7 @@ const (
 
 // Kinds returns every requirement kind, in order of name.
 func Kinds() []Kind {
-	all := []Kind{Filesystem, FilesystemCarveOut, NetworkDenyAll, NetworkAllowList, SpawnNone, SpawnThreads, SpawnProcesses,
+	all := []Kind{Filesystem, FilesystemCarveOut, NetworkDenyAll, NetworkLoopback, NetworkAllowList, SpawnNone, SpawnThreads, SpawnProcesses,
 		Environment, FDsNone, FDsOnly, Launch, CaptureStreams, StdinControl, TempRoot, ExposePath,
 		CommitArtifact, DiscardArtifact, ListOutputs, KillTree}
 	for _, b := range Baseline {

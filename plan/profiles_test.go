@@ -61,6 +61,7 @@ func capable() Profile {
 		by(mounts).on(MountNamespace).without(FeatureExecWithoutRead, FeatureWriteWithoutRead))
 	offer(FilesystemCarveOut, by(mounts).on(MountNamespace))
 	offer(NetworkDenyAll, by(netns, filter).on(NetworkNamespace, CallFilter))
+	offer(NetworkLoopback, by(netns, mech("loopback-interface", spec.MechanismAttestation), filter).on(NetworkNamespace, CallFilter))
 	offer(NetworkAllowList, by(netns, mech("userspace-netstack", spec.NetworkActivity)).on(NetworkNamespace))
 	offer(SpawnNone, by(filter).on(CallFilter))
 	offer(SpawnThreads, by(filter).on(CallFilter))

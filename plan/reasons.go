@@ -39,6 +39,7 @@ var instead = []struct {
 }{
 	{FilesystemCarveOut, "take the carve-out out of capabilities.filesystem, and grant narrower paths"},
 	{NetworkDenyAll, `accept "host-network" to run with the host's network`},
+	{NetworkLoopback, "use network: none"},
 	{NetworkAllowList, "use network: none"},
 	{SpawnNone, "allow spawn: threads or spawn: processes"},
 	{SpawnThreads, "use spawn: none or spawn: processes"},

@@ -74,7 +74,9 @@ func reference(r spec.Resolved, p Profile) (plan, refusal []string) {
 		capability("filesystem", "default")
 	}
 	fromRoots("filesystem-carve-out", "carve-out")
-	if len(r.Spec.Capabilities.Network.Allow) != 0 {
+	if r.Spec.Capabilities.Network.Loopback {
+		capability("network-loopback", "spec")
+	} else if len(r.Spec.Capabilities.Network.Allow) != 0 {
 		capability("network-allow-list", "spec")
 	} else if !accepted["host-network"] {
 		capability("network-deny-all", "default")

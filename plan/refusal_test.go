@@ -37,6 +37,7 @@ func requests() []spec.Resolved {
 	other.Spec.Capabilities.Spawn = spec.SpawnThreads
 	other.Spec.Capabilities.FDs = []int{3}
 	third.Spec.Capabilities.Spawn = spec.SpawnNone
+	third.Spec.Capabilities.Network.Loopback = true
 	return []spec.Resolved{demanding(), other, third}
 }
 

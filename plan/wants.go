@@ -138,9 +138,12 @@ func roots(r *spec.Resolved) []spec.Root {
 
 func wantCapabilities(w []want, r *spec.Resolved, accepted []spec.Weakening) []want {
 	c := &r.Spec.Capabilities
-	if len(c.Network.Allow) > 0 {
+	switch {
+	case c.Network.Loopback:
+		w = append(w, enforced(NetworkLoopback, spec.FromSpec))
+	case len(c.Network.Allow) > 0:
 		w = append(w, enforced(NetworkAllowList, spec.FromSpec, repeated("allow", c.Network.Allow)...))
-	} else if !slices.Contains(accepted, hostNetwork) {
+	case !slices.Contains(accepted, hostNetwork):
 		w = append(w, enforced(NetworkDenyAll, spec.FromDefault))
 	}
 

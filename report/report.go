@@ -100,6 +100,14 @@ type Posture struct {
 	Session        bool                `json:"session"` // leads a session of its own
 	Limits         []Limit             `json:"limits"`
 	Descriptors    []PostureDescriptor `json:"descriptors"`
+	Network        *PostureNetwork     `json:"network,omitempty"` // read where the plan has network-loopback
+}
+
+// PostureNetwork is what the workload's network namespace holds.
+type PostureNetwork struct {
+	Interfaces []string `json:"interfaces"`
+	Addresses  []string `json:"addresses"` // its own, on interfaces that are up
+	Routes     []string `json:"routes"`    // by another interface than lo
 }
 
 // Capabilities are the five sets, as hex masks.

@@ -375,6 +375,10 @@ func (v *view) posture() {
 		{"descriptors", orNothing(strings.Join(fds, ", "))},
 		{"limits", orNothing(strings.Join(limits, ", "))},
 	}
+	if n := p.Network; n != nil {
+		list := func(all []string) string { return orNothing(strings.Join(all, ", ")) }
+		rows = append(rows, []string{"network", fmt.Sprintf("interfaces %s; addresses %s; routes elsewhere %s", list(n.Interfaces), list(n.Addresses), list(n.Routes))})
+	}
 	for _, row := range rows {
 		row[1] = terminal.Sanitize(row[1])
 	}

@@ -19,6 +19,8 @@ var accepted = []struct {
 	{"least", "version: 1\nworkload: {command: [a]}", Spec{Version: 1, Workload: Workload{Command: []string{"a"}}}},
 	{"wasm", "version: 1\nworkload: {wasm: m.wasm, args: ['1', \"no\"], dir: /d}",
 		Spec{Version: 1, Workload: Workload{Wasm: "m.wasm", Args: []string{"1", "no"}, Dir: "/d"}}},
+	{"loopback", "version: 1\nworkload: {command: [a]}\ncapabilities: {network: loopback}",
+		Spec{Version: 1, Workload: Workload{Command: []string{"a"}}, Capabilities: Capabilities{Network: Network{Loopback: true}}}},
 	{"json", "{\"version\": 1,\n\t\"workload\": {\"command\": [\"\\u0061\\/\"]}}",
 		Spec{Version: 1, Workload: Workload{Command: []string{"a/"}}}},
 	{"everything", `

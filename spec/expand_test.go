@@ -244,6 +244,7 @@ func TestValidateOfHandMadeSpecs(t *testing.T) {
 		{"capabilities.filesystem[0].paths", base(func(s *Spec) { s.Capabilities.Filesystem[0].Paths = nil })},
 		{"capabilities.filesystem[0].paths[0]", base(func(s *Spec) { s.Capabilities.Filesystem[0].Paths[0] = "" })},
 		{"capabilities.network.allow[0]", base(func(s *Spec) { s.Capabilities.Network.Allow = []string{"A.example:1"} })},
+		{"capabilities.network", base(func(s *Spec) { s.Capabilities.Network = Network{Allow: []string{"a.example:1"}, Loopback: true} })},
 		{"capabilities.environment.A", base(func(s *Spec) { s.Capabilities.Environment = []EnvEntry{{Name: "A"}, {Name: "A"}} })},
 		{`capabilities.environment["A=B"]`, base(func(s *Spec) { s.Capabilities.Environment = []EnvEntry{{Name: "A=B"}} })},
 		{"capabilities.environment.A", base(func(s *Spec) { s.Capabilities.Environment = []EnvEntry{{Name: "A", Value: "\x00"}} })},

@@ -66,7 +66,7 @@ func workloadShape() shape[Workload] {
 func capabilitiesShape() shape[Capabilities] {
 	return object("capabilities",
 		key("filesystem", "grants and carve-outs", list(grantShape(), 0), func(c *Capabilities, v []Grant) { c.Filesystem = v }),
-		key("network", "none, or what may be reached", networkShape(), func(c *Capabilities, v Network) { c.Network = v }),
+		key("network", "none, the boundary's own loopback, or what may be reached", networkShape(), func(c *Capabilities, v Network) { c.Network = v }),
 		key("environment", "the whole environment of the workload", environmentShape(),
 			func(c *Capabilities, v []EnvEntry) { c.Environment = v }),
 		key("spawn", "what the workload may start", choice("spawn policy", spawns), func(c *Capabilities, v Spawn) { c.Spawn = v }),
@@ -87,12 +87,12 @@ func grantShape() shape[Grant] {
 }
 
 func networkShape() shape[Network] {
-	none := mapped(choice("network policy", []string{"none"}, `{allow: ["host:port"]}`), func(string) Network { return Network{} })
+	named := mapped(choice("network policy", networks, `{allow: ["host:port"]}`), func(v string) Network { return Network{Loopback: v == NetworkLoopback} })
 	allow := object("a network policy",
 		required(key("allow", `"host:port", "*.domain:port", "address/bits:port", "[v6 address]:port"; "/tcp" behind it for plain TCP`,
 			list(text(ParseNetworkRule, schema{Pattern: `:[0-9]{1,5}(/tcp)?$`}), 0), func(n *Network, v []string) { n.Allow = v })),
 	)
-	return either("none or {allow: [...]}", &none, nil, &allow)
+	return either("none, loopback or {allow: [...]}", &named, nil, &allow)
 }
 
 func environmentShape() shape[[]EnvEntry] {

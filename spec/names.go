@@ -61,6 +61,7 @@ func closest[T ~string](s string, names []T) string {
 func weakeningNames() []Weakening { return slices.Sorted(maps.Keys(Weakenings)) }
 
 var (
+	networks     = []string{NetworkNone, NetworkLoopback}
 	spawns       = []Spawn{SpawnNone, SpawnThreads, SpawnProcesses}
 	streams      = []string{"stdout", "stderr"}
 	stdinModes   = []string{StdinNone, StdinInherit, StdinFile}

@@ -72,10 +72,17 @@ type Grant struct {
 	Origin       Origin   `json:"origin"`
 }
 
-// Network is the network policy. No rule means no network at all.
+// Network is the network policy. The zero value means no network at all.
 type Network struct {
-	Allow []string `json:"allow,omitempty"` // canonical "host:port[/tcp]"
+	Allow    []string `json:"allow,omitempty"`    // canonical "host:port[/tcp]"
+	Loopback bool     `json:"loopback,omitempty"` // 127.0.0.1 and ::1 of the boundary's own, and nothing else
 }
+
+// The network policies that have a name.
+const (
+	NetworkNone     = "none"
+	NetworkLoopback = "loopback"
+)
 
 // EnvEntry is one variable of the child's environment: a literal or a lease.
 type EnvEntry struct {

@@ -140,6 +140,9 @@ func canonical(what, got, want string) error {
 
 func (v *validator) network(s Spec) {
 	const field = "capabilities.network.allow"
+	if s.Capabilities.Network.Loopback && len(s.Capabilities.Network.Allow) > 0 {
+		v.check("capabilities.network", &valueError{CodeContradiction, "loopback and a list of what may be reached are both set, expected one", ""})
+	}
 	seen := map[string]int{}
 	for i, rule := range s.Capabilities.Network.Allow {
 		c, err := ParseNetworkRule(rule)

@@ -253,6 +253,7 @@ func (l *lowering) network() {
 	header = binary.LittleEndian.AppendUint32(header, unix.SCM_RIGHTS)
 	cmsg := l.Bytes(append(header, make([]byte, 8)...), "SCM_RIGHTS network namespace")
 	l.Call("unshare", unix.SYS_UNSHARE, launcher.Flag(unix.CLONE_NEWNET, "CLONE_NEWNET"))
+	l.raiseLoopback()
 	l.Call("openat", unix.SYS_OPENAT, l.self, l.Str("ns/net"), launcher.Flag(unix.O_RDONLY|unix.O_CLOEXEC, "O_RDONLY|O_CLOEXEC"), launcher.Int(0)).
 		To(launcher.At(cmsg, 16, "network namespace"))
 	l.Call("sendmsg", unix.SYS_SENDMSG, launcher.Flag(bootNetSend, "to init"), l.rightsMessage(cmsg), launcher.Flag(unix.MSG_NOSIGNAL, "MSG_NOSIGNAL"))
@@ -567,6 +568,9 @@ func filterOptions(p plan.Plan) seccomp.Options {
 		o.Spawn = seccomp.SpawnThreads
 	case spec.SpawnProcesses:
 		o.Spawn = seccomp.SpawnProcesses
+	}
+	if holds(p, plan.NetworkLoopback) {
+		o.SocketFamilies = loopbackFamilies
 	}
 	if slices.Contains(p.Accepted, "host-network") {
 		o.SocketFamilies = []uint16{seccomp.AFUnix, seccomp.AFInet, seccomp.AFInet6, seccomp.AFNetlink}

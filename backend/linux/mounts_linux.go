@@ -77,7 +77,9 @@ func (l *lowering) mounts() error {
 
 func (l *lowering) makeRuleset(abi int) {
 	var net, scopes uint64
-	if !slices.Contains(l.plan.Accepted, "host-network") {
+	// A rule for TCP names a port and no address, so it cannot tell loopback
+	// from the rest: what the namespace holds is all there is.
+	if !slices.Contains(l.plan.Accepted, "host-network") && !l.has(plan.NetworkLoopback) {
 		net = landlock.Network(abi)
 	}
 	if l.has(plan.LandlockScopes) {

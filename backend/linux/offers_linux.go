@@ -187,6 +187,8 @@ func (h *host) offers() []plan.Offer {
 	silent := []string{"launcher", "namespace.net", "seccomp.filter", "seccomp.effect"}
 	offer(plan.NetworkDenyAll, "network namespace and seccomp filter", namespaceRemedy, silent,
 		way(kinds(plan.NetworkNamespace, plan.CallFilter), mechanism("network-namespace"), filter))
+	offer(plan.NetworkLoopback, "network namespace, a loopback interface in it, and seccomp filter", loopbackRemedy, loopbackFacts,
+		way(kinds(plan.NetworkNamespace, plan.CallFilter), mechanism("network-namespace"), mechanism("loopback-interface", h.loopback()...), filter))
 	for _, k := range kinds(plan.SpawnNone, plan.SpawnThreads) {
 		offer(k, "seccomp filter", "use a kernel with CONFIG_SECCOMP_FILTER", filterFacts, way(kinds(plan.CallFilter), filter))
 	}

@@ -86,6 +86,12 @@ func (r *run) readPosture() {
 		r.fault = fmt.Errorf("read back the posture: %w", r.fault)
 		return
 	}
+	if holds(r.launch.Plan, plan.NetworkLoopback) {
+		if r.posture.Network, r.fault = readNetwork(r.pid); r.fault != nil {
+			r.fault = fmt.Errorf("read back the network: %w", r.fault)
+			return
+		}
+	}
 	r.readBudgets()
 	lacks := lacking(r.launch.Plan, r.posture, r.slots)
 	if changed, err := r.executableChanged(); err != nil || changed {
@@ -171,6 +177,9 @@ func lacking(p plan.Plan, got *report.Posture, s slots) []string {
 			expect(got.Umask == "0022", "the umask is %s, expected 0022", got.Umask)
 		case plan.DefaultSignals:
 			expect(strings.Trim(got.SignalsIgnored+got.SignalsBlocked, "0") == "", "signals are ignored (%s) or blocked (%s)", got.SignalsIgnored, got.SignalsBlocked)
+		}
+		if r.Kind == plan.NetworkLoopback {
+			lacks = append(lacks, lackingLoopback(r, got.Network)...)
 		}
 		if name := namespaceOf[r.Kind]; name != "" {
 			i := slices.IndexFunc(got.Namespaces, func(n report.Namespace) bool { return n.Name == name })

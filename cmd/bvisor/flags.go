@@ -56,7 +56,7 @@ func (q *request) add(f *pflag.FlagSet) {
 	list(&q.exec, "exec", "let `PATH` be read and executed")
 	list(&q.write, "write", "let `PATH` be read and written")
 	list(&q.deny, "deny", "take `PATH` out of what is granted; holds before it exists, too")
-	list(&q.net, "net", "let `HOST:PORT` be reached")
+	list(&q.net, "net", "let `HOST:PORT` be reached; loopback is a 127.0.0.1 and ::1 of the boundary's own, and nothing else")
 	list(&q.env, "env", "set the variable `NAME=VALUE`; nothing is inherited")
 	list(&q.lease, "lease", "set the variable `NAME=SCHEME:REST` to a secret, which is never written down")
 	list(&q.fds, "fd", "hand over the open descriptor `N`")
@@ -191,7 +191,13 @@ func (q *request) merge(s *spec.Spec, cwd string) {
 	}
 	q.grants(s, abs)
 	caps, controls := &s.Capabilities, &s.Controls
-	each(q, "net", q.net, spec.ParseNetworkRule, func(rule string) { caps.Network.Allow = with(caps.Network.Allow, rule) })
+	each(q, "net", q.net, parseNet, func(rule string) {
+		if rule == spec.NetworkLoopback {
+			caps.Network.Loopback = true
+		} else {
+			caps.Network.Allow = with(caps.Network.Allow, rule)
+		}
+	})
 	q.environment(s)
 	each(q, "fd", q.fds, parseFD, func(n int) {
 		caps.FDs = with(caps.FDs, n)
@@ -243,6 +249,15 @@ func (q *request) merge(s *spec.Spec, cwd string) {
 	}
 	each(q, "evidence", q.evidence, spec.ParseClaim, func(v spec.Claim) { s.Evidence = with(s.Evidence, v) })
 	each(q, "accept", q.accept, spec.ParseWeakening, func(v spec.Weakening) { s.Accept = with(s.Accept, v) })
+}
+
+// parseNet reads a rule, or the policy that has a name. A rule has a port, so
+// they cannot be mistaken for each other.
+func parseNet(text string) (string, error) {
+	if text == spec.NetworkLoopback {
+		return text, nil
+	}
+	return spec.ParseNetworkRule(text)
 }
 
 func parseFD(text string) (int, error) {
@@ -373,6 +388,7 @@ func complete(cmd *cobra.Command) {
 		"accept":   weakenings,
 		"evidence": strings.Split(words(spec.Claims), ", "),
 		"spawn":    {string(spec.SpawnNone), string(spec.SpawnThreads), string(spec.SpawnProcesses)},
+		"net":      {spec.NetworkLoopback},
 		"commit":   {"manual", "on-success", "never"},
 		"backend":  {auto, "linux", "inert"},
 	} {

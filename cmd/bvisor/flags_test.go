@@ -53,7 +53,7 @@ func TestValuesOfFlagsReplace(t *testing.T) {
 		Controls:     spec.Controls{Temp: []spec.Temp{{Path: "/tmp", Access: "rw"}}, Stdin: spec.Stdin{Mode: spec.StdinInherit}},
 		Budgets:      map[spec.Dimension]spec.Budget{spec.Wall: {Limit: 1, Guarantee: spec.Mediated, Evidence: []spec.Claim{spec.ResourceUsage}}},
 	}
-	q := request{env: []string{"A=new"}, spawn: "none", fds: []string{"3", "5"}, temp: []string{"/tmp:rwx"}, stdin: "input"}
+	q := request{net: []string{"loopback"}, env: []string{"A=new"}, spawn: "none", fds: []string{"3", "5"}, temp: []string{"/tmp:rwx"}, stdin: "input"}
 	for i, b := range budgetFlags {
 		if b.dimension == spec.Wall {
 			q.budgets[i] = "2s"
@@ -71,6 +71,9 @@ func TestValuesOfFlagsReplace(t *testing.T) {
 	}
 	if !slices.Equal(s.Controls.Temp, []spec.Temp{{Path: "/tmp", Access: "rwx"}}) || s.Controls.Stdin != (spec.Stdin{Mode: spec.StdinFile, File: "/job/input"}) {
 		t.Errorf("controls are %+v", s.Controls)
+	}
+	if n := s.Capabilities.Network; !n.Loopback || n.Allow != nil {
+		t.Errorf("network is %+v", n)
 	}
 	wall := s.Budgets[spec.Wall]
 	if wall.Limit != 2e9 || wall.Guarantee != spec.Mediated || len(wall.Evidence) != 1 || wall.Origin != spec.FromSpec {
