@@ -23,8 +23,11 @@ func die(name string) error {
 	return fmt.Errorf("signal %s did not end it", name)
 }
 
-// TestScriptsAsOrdinaryUser runs the scripts once more without privileges when
-// the tests run as root, whose rights hide what an ordinary user would meet.
+const recipes = "../../docs/recipes"
+
+// TestScriptsAsOrdinaryUser runs the scripts and the recipes once more without
+// privileges when the tests run as root, whose rights hide what an ordinary
+// user would meet.
 func TestScriptsAsOrdinaryUser(t *testing.T) {
 	const user = 65534
 	if os.Geteuid() != 0 {
@@ -40,8 +43,11 @@ func TestScriptsAsOrdinaryUser(t *testing.T) {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.CopyFS(filepath.Join(dir, "testdata"), os.DirFS("testdata")); err != nil {
-		t.Fatal(err)
+	here := filepath.Join(dir, "cmd", "bvisor") // as deep as here, for the recipes
+	for from, to := range map[string]string{"testdata": filepath.Join(here, "testdata"), recipes: filepath.Join(here, recipes)} {
+		if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	self, err := os.Executable()
 	if err != nil {
@@ -62,9 +68,9 @@ func TestScriptsAsOrdinaryUser(t *testing.T) {
 	if err := os.Chown(temp, user, user); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(test, "-test.run=^TestScripts$", "-test.timeout=5m")
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "TMPDIR="+temp, "HOME="+temp)
+	cmd := exec.Command(test, "-test.run=^(TestScripts|TestRecipes)$", "-test.timeout=10m")
+	cmd.Dir = here
+	cmd.Env = append(os.Environ(), "TMPDIR="+temp, "HOME="+temp, "GOCACHE="+filepath.Join(temp, "gocache"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user}}
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("as uid %d: %v\n%s", user, err, out)
