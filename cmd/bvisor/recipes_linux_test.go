@@ -117,6 +117,8 @@ func TestRecipes(t *testing.T) {
 	}
 }
 
+func TestRecipesAsOrdinaryUser(t *testing.T) { asOrdinaryUser(t, "TestRecipes") }
+
 // cook writes the files and carries out the commands of one recipe.
 func cook(t *testing.T, r recipe) {
 	dir, state := t.TempDir(), t.TempDir()
