@@ -65,6 +65,11 @@ var _ = victim.Register(map[string]victim.Act{
 		}
 		return err
 	}),
+	"addresses": func([]string) error {
+		b, err := os.ReadFile("/proc/self/net/fib_trie")
+		os.Stdout.Write(b)
+		return err
+	},
 	"ask": victim.One(func(address string) error {
 		got, err := ask(address)
 		fmt.Print(got)
@@ -242,6 +247,33 @@ func freeAddress(t testing.TB) string {
 	must(t, err)
 	defer l.Close()
 	return l.Addr().String()
+}
+
+// A launcher begins before the plan is known, as the last plan wanted it. Runs
+// with and without a loopback take turns, and each has what its own plan says.
+func TestLoopbackIsNotLeftToTheNextRun(t *testing.T) {
+	up := func(o outcome) bool { return strings.Contains(o.Stdout, "127.0.0.1\n") }
+	for range 3 {
+		if o := run(t, mods{loopback}, "addresses").succeeds(t); !up(o) {
+			t.Errorf("with a loopback it sees\n%s", o.Stdout)
+		}
+		if o := run(t, nil, "addresses").succeeds(t); up(o) {
+			t.Errorf("without one it sees\n%s", o.Stdout)
+		}
+	}
+	a := prepared(t, supervisor(t), 2, mods{loopback}, place.exe, victim.Word, "converse", "127.0.0.1")
+	seen := map[string]bool{}
+	for range 3 {
+		o := a.once(bvisor.Request{})
+		o.wasPrepared(t, true)
+		if n := o.Report.Posture.Network; n == nil || !slices.Equal(n.Addresses, ownAddresses()) {
+			t.Errorf("the report says of the network %+v", n)
+		}
+		seen[fact(o, report.NetworkLowered)["namespace"]] = true
+	}
+	if len(seen) != 3 {
+		t.Errorf("three prepared runs had the networks %v", seen)
+	}
 }
 
 // Neither side's 127.0.0.1 is the other's.
