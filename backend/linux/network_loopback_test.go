@@ -262,17 +262,12 @@ func TestLoopbackIsNotLeftToTheNextRun(t *testing.T) {
 		}
 	}
 	a := prepared(t, supervisor(t), 2, mods{loopback}, place.exe, victim.Word, "converse", "127.0.0.1")
-	seen := map[string]bool{}
 	for range 3 {
 		o := a.once(bvisor.Request{})
 		o.wasPrepared(t, true)
 		if n := o.Report.Posture.Network; n == nil || !slices.Equal(n.Addresses, ownAddresses()) {
 			t.Errorf("the report says of the network %+v", n)
 		}
-		seen[fact(o, report.NetworkLowered)["namespace"]] = true
-	}
-	if len(seen) != 3 {
-		t.Errorf("three prepared runs had the networks %v", seen)
 	}
 }
 
