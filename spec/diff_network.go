@@ -119,6 +119,9 @@ func (s targets) reaches(t target) bool {
 func moreNetwork(from, to Spec) []gain {
 	have := targetsOf(from.Capabilities.Network.Allow)
 	var list []gain
+	if to.Capabilities.Network.Loopback && !from.Capabilities.Network.Loopback {
+		list = append(list, gain{"capabilities.network", "", "there is a loopback of the boundary's own", "there is no loopback any more"})
+	}
 	for t := range targetsOf(to.Capabilities.Network.Allow) {
 		if !have.reaches(t) {
 			list = append(list, gain{"capabilities.network.allow", t.String(), "may be reached", "may no longer be reached"})

@@ -207,6 +207,9 @@ func (a answers) files(s Spec, paths []string) {
 // network asks for every host that a rule names, a host of every domain, and
 // the addresses at both ends of every prefix and beside them.
 func (a answers) network(s, other Spec) {
+	if s.Capabilities.Network.Loopback {
+		a.yes("capabilities.network", "reach a loopback?")
+	}
 	type host struct{ host, port string }
 	var hosts []host
 	split := func(rule string) (string, string) {
@@ -363,6 +366,7 @@ func draw(r *rand.Rand) Spec {
 		s.Capabilities.Network.Allow = append(s.Capabilities.Network.Allow, pick("10.0.0.0/30", "10.0.0.0/31", "10.0.0.2/31", "10.0.0.1",
 			"10.0.0.0/32", "10.0.0.0", "[::/127]", "[::]", "[::1]", "a.d", "b.d", "*.d", "a.a.d", "*.a.d", "d")+pick(":1", ":2"))
 	}
+	s.Capabilities.Network.Loopback = len(s.Capabilities.Network.Allow) == 0 && some(1) == 1
 	for _, name := range []string{"A", "B"}[some(2):] {
 		s.Capabilities.Environment = append(s.Capabilities.Environment, EnvEntry{Name: name, Value: pick("", "1")})
 	}

@@ -136,7 +136,7 @@ var full = Spec{
 	Presets:  []string{"system"},
 	Capabilities: Capabilities{
 		Filesystem:  []Grant{{Access: "r", Paths: []string{"/a"}, NonRecursive: true, Optional: true, Origin: FromSpec}},
-		Network:     Network{Allow: []string{"a.example:443"}},
+		Network:     Network{Allow: []string{"a.example:443"}, Loopback: true},
 		Environment: []EnvEntry{{Name: "A", Value: "a"}, {Name: "L", Lease: "env:L"}},
 		Spawn:       SpawnThreads,
 		FDs:         []int{3},

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// words are what paths and targets of links are put together from. A tree that
+// pieces are what paths and targets of links are put together from. A tree that
 // has few names is full of links that lead somewhere.
-var words = []string{"a", "b", "c", "..", ".", "", "a/b", "../c"}
+var pieces = []string{"a", "b", "c", "..", ".", "", "a/b", "../c"}
 
 // reading takes numbers from data, and zeros when there are no more.
 type reading struct{ data []byte }
@@ -27,12 +27,12 @@ func (r *reading) next(n int) int {
 	return int(b) % n
 }
 
-// route is a path of up to five words: relative, or below root.
+// route is a path of up to five pieces: relative, or below root.
 func (r *reading) route(root string) string {
 	n := r.next(10)
 	parts := make([]string, 1+n/2)
 	for i := range parts {
-		parts[i] = words[r.next(len(words))]
+		parts[i] = pieces[r.next(len(pieces))]
 	}
 	p := strings.Join(parts, "/")
 	if n%2 == 1 || p == "" {
