@@ -1,25 +1,24 @@
 package victim
 
 import (
-	"bytes"
-	"debug/elf"
 	"fmt"
 	"os"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-var _ = Register(map[string]Act{
-	"say":           One(say),
-	"exec":          execute,
-	"copy-exec":     copyExec,
-	"memfd-exec":    memfdExec,
-	"map-exec":      One(mapExec),
-	"map-then-exec": One(mapThenExec),
-	"sealed-exec":   sealedExec,
-})
+func execActs() map[string]Act {
+	return map[string]Act{
+		"say":           One(say),
+		"exec":          execute,
+		"copy-exec":     copyExec,
+		"memfd-exec":    memfdExec,
+		"map-exec":      One(mapExec),
+		"map-then-exec": One(mapThenExec),
+		"sealed-exec":   sealedExec,
+	}
+}
 
 // say prints a word, so that a test can see that a program ran.
 func say(word string) error {
@@ -115,22 +114,4 @@ func mapThenExec(name string) error {
 		return fmt.Errorf("map: %v", err)
 	}
 	return unix.Mprotect(m, unix.PROT_READ|unix.PROT_EXEC)
-}
-
-// Interpreter is the loader that a dynamic program names, empty for a static one.
-func Interpreter(image []byte) (string, error) {
-	f, err := elf.NewFile(bytes.NewReader(image))
-	if err != nil {
-		return "", err
-	}
-	for _, p := range f.Progs {
-		if p.Type == elf.PT_INTERP {
-			text := make([]byte, p.Filesz)
-			if _, err := p.ReadAt(text, 0); err != nil {
-				return "", err
-			}
-			return strings.TrimRight(string(text), "\x00"), nil
-		}
-	}
-	return "", nil
 }

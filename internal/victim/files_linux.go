@@ -10,29 +10,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var _ = Register(map[string]Act{
-	"exit":      One(exit),
-	"read":      One(read),
-	"write":     One(write),
-	"list":      One(list),
-	"stat":      One(func(p string) error { return unix.Lstat(p, new(unix.Stat_t)) }),
-	"create":    One(create),
-	"mkdir":     One(func(p string) error { return unix.Mkdir(p, 0o755) }),
-	"mkfifo":    One(func(p string) error { return unix.Mkfifo(p, 0o644) }),
-	"rmdir":     One(unix.Rmdir),
-	"unlink":    One(unix.Unlink),
-	"chdir":     One(unix.Chdir),
-	"rename":    Two(unix.Rename),
-	"link":      Two(unix.Link),
-	"symlink":   Two(unix.Symlink),
-	"truncate":  One(func(p string) error { return unix.Truncate(p, 0) }),
-	"chmod":     One(func(p string) error { return unix.Chmod(p, 0o600) }),
-	"chown":     One(func(p string) error { return unix.Lchown(p, os.Getuid(), os.Getgid()) }),
-	"utimes":    One(func(p string) error { return unix.UtimesNano(p, make([]unix.Timespec, 2)) }),
-	"setxattr":  One(func(p string) error { return unix.Lsetxattr(p, "user.bvisor", []byte("x"), 0) }),
-	"read-each": readEach,
-	"copy-each": copyEach,
-})
+func fileActs() map[string]Act {
+	return map[string]Act{
+		"exit":      One(exit),
+		"read":      One(read),
+		"write":     One(write),
+		"list":      One(list),
+		"stat":      One(func(p string) error { return unix.Lstat(p, new(unix.Stat_t)) }),
+		"create":    One(create),
+		"mkdir":     One(func(p string) error { return unix.Mkdir(p, 0o755) }),
+		"mkfifo":    One(func(p string) error { return unix.Mkfifo(p, 0o644) }),
+		"rmdir":     One(unix.Rmdir),
+		"unlink":    One(unix.Unlink),
+		"chdir":     One(unix.Chdir),
+		"rename":    Two(unix.Rename),
+		"link":      Two(unix.Link),
+		"symlink":   Two(unix.Symlink),
+		"truncate":  One(func(p string) error { return unix.Truncate(p, 0) }),
+		"chmod":     One(func(p string) error { return unix.Chmod(p, 0o600) }),
+		"chown":     One(func(p string) error { return unix.Lchown(p, os.Getuid(), os.Getgid()) }),
+		"utimes":    One(func(p string) error { return unix.UtimesNano(p, make([]unix.Timespec, 2)) }),
+		"setxattr":  One(func(p string) error { return unix.Lsetxattr(p, "user.bvisor", []byte("x"), 0) }),
+		"read-each": readEach,
+		"copy-each": copyEach,
+	}
+}
 
 // exit ends with the given status, or fails if it is no number.
 func exit(status string) error {

@@ -10,23 +10,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var _ = Register(map[string]Act{
-	"umount":        One(func(p string) error { return unix.Unmount(p, unix.MNT_DETACH) }),
-	"remount":       One(remount),
-	"mount-tmpfs":   One(func(p string) error { return unix.Mount("tmpfs", p, "tmpfs", 0, "") }),
-	"bind":          Two(func(from, to string) error { return unix.Mount(from, to, "", unix.MS_BIND, "") }),
-	"mount-setattr": One(mountSetattr),
-	"open-tree":     One(openTree),
-	"move-mount":    Two(moveMount),
-	"fsopen":        One(func(t string) error { _, err := unix.Fsopen(t, 0); return err }),
-	"pivot":         One(pivot),
-	"chroot":        One(unix.Chroot),
-	"chroot-out":    One(chrootOut),
-	"climb":         One(climb),
-	"proc-climb":    One(procClimb),
-	"open-handle":   One(openHandle),
-	"overwrite":     One(overwrite),
-})
+func mountActs() map[string]Act {
+	return map[string]Act{
+		"umount":        One(func(p string) error { return unix.Unmount(p, unix.MNT_DETACH) }),
+		"remount":       One(remount),
+		"mount-tmpfs":   One(func(p string) error { return unix.Mount("tmpfs", p, "tmpfs", 0, "") }),
+		"bind":          Two(func(from, to string) error { return unix.Mount(from, to, "", unix.MS_BIND, "") }),
+		"mount-setattr": One(mountSetattr),
+		"open-tree":     One(openTree),
+		"move-mount":    Two(moveMount),
+		"fsopen":        One(func(t string) error { _, err := unix.Fsopen(t, 0); return err }),
+		"pivot":         One(pivot),
+		"chroot":        One(unix.Chroot),
+		"chroot-out":    One(chrootOut),
+		"climb":         One(climb),
+		"proc-climb":    One(procClimb),
+		"open-handle":   One(openHandle),
+		"overwrite":     One(overwrite),
+	}
+}
 
 // remount makes a mount writable.
 func remount(p string) error {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,23 +27,42 @@ const (
 // ErrNothing says that the attempt met no error and had no effect either.
 var ErrNothing = errors.New("no error, and no effect")
 
-var acts = map[string]Act{}
+// acts are filled on first use: bvisor carries this package, too, and its other
+// commands must not pay for it when they start.
+var (
+	acts   map[string]Act
+	filled sync.Once
+)
+
+func known() map[string]Act {
+	filled.Do(func() {
+		acts = map[string]Act{"when-told": whenTold}
+		for _, more := range []map[string]Act{fileActs(), fillActs(), execActs(), mountActs()} {
+			add(acts, more)
+		}
+	})
+	return acts
+}
 
 // Register adds acts. A name belongs to one act only.
 func Register(more map[string]Act) struct{} {
+	add(known(), more)
+	return struct{}{}
+}
+
+func add(all, more map[string]Act) {
 	for name, act := range more {
-		if acts[name] != nil {
+		if all[name] != nil {
 			panic("bug: two acts are called " + name)
 		}
-		acts[name] = act
+		all[name] = act
 	}
-	return struct{}{}
 }
 
 // Names lists all acts, sorted.
 func Names() []string {
 	var names []string
-	for name := range acts {
+	for name := range known() {
 		names = append(names, name)
 	}
 	slices.Sort(names)
@@ -53,7 +73,7 @@ func Names() []string {
 // standard error tells an act's failure from a crash that happens to have the
 // same status: a Go program that panics exits with 2, which is ENOENT.
 func Main(args []string) (status int) {
-	if len(args) == 0 || acts[args[0]] == nil {
+	if len(args) == 0 || known()[args[0]] == nil {
 		fmt.Fprintf(os.Stderr, "victim: no act %q, expected one of %s\n", args, strings.Join(Names(), " "))
 		return ExitUsage
 	}
@@ -63,7 +83,7 @@ func Main(args []string) (status int) {
 			status = ExitOther
 		}
 	}()
-	err := acts[args[0]](args[1:])
+	err := known()[args[0]](args[1:])
 	if err == nil {
 		return 0
 	}

@@ -4,8 +4,6 @@ import (
 	"os"
 )
 
-var _ = Register(map[string]Act{"when-told": whenTold})
-
 // whenTold says that it runs, waits for its standard input to end, and then
 // carries out another act as if it had been started for that.
 func whenTold(args []string) error {
