@@ -17,7 +17,7 @@ import (
 // Exit codes. A workload that ran to its end gives its own; the report is
 // authoritative.
 const (
-	exitCheck        = 1   // verify, replay: a check failed; spec diff: more is allowed
+	exitCheck        = 1   // verify, replay, selftest: a check failed; spec diff: more is allowed
 	exitRefused      = 120 // no plan; nothing was started
 	exitUsage        = 121 // spec or command line
 	exitFault        = 122 // bvisor or the host failed

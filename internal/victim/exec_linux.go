@@ -29,7 +29,7 @@ func say(word string) error {
 // execute becomes the program args[0]; it returns only if it cannot.
 func execute(args []string) error {
 	if len(args) == 0 {
-		return errUsage
+		return ErrUsage
 	}
 	return unix.Exec(args[0], args, nil)
 }
@@ -37,7 +37,7 @@ func execute(args []string) error {
 // copyExec copies args[0] to args[1] and becomes the copy.
 func copyExec(args []string) error {
 	if len(args) < 2 {
-		return errUsage
+		return ErrUsage
 	}
 	if err := copyFile(args[0], args[1]); err != nil {
 		return fmt.Errorf("the copy: %v", err) // no error number: the copy itself is not the act
@@ -48,7 +48,7 @@ func copyExec(args []string) error {
 // memfdExec becomes a copy of args[0] that has no path.
 func memfdExec(args []string) error {
 	if len(args) == 0 {
-		return errUsage
+		return ErrUsage
 	}
 	fd, err := Memfd(args[0])
 	if err != nil {
@@ -74,7 +74,7 @@ func Memfd(name string) (int, error) {
 // execution holds, after asking for the seal to be off.
 func sealedExec(args []string) error {
 	if len(args) == 0 {
-		return errUsage
+		return ErrUsage
 	}
 	data, err := contents(args[0])
 	if err != nil {

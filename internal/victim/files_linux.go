@@ -139,7 +139,7 @@ func copyFile(from, to string) error {
 // its error.
 func copyEach(args []string) error {
 	if len(args)%2 != 0 {
-		return errUsage
+		return ErrUsage
 	}
 	var ends []string
 	for i := 0; i < len(args); i += 2 {

@@ -94,21 +94,25 @@ func Main(args []string) (status int) {
 		return int(n)
 	case errors.Is(err, ErrNothing):
 		return ExitSilence
-	case errors.Is(err, errUsage):
+	case errors.Is(err, ErrUsage):
 		return ExitUsage
 	}
 	return ExitOther
 }
 
 // Prefix begins the line that a failed act leaves on standard error.
-func Prefix(act string) string { return "victim: " + act + ": failed: " }
+func Prefix(act string) string { return "victim: " + act + Failure }
 
-var errUsage = errors.New("wrong number of arguments")
+// Failure stands in the line of every failed act.
+const Failure = ": failed: "
+
+// ErrUsage says that an act got the wrong arguments.
+var ErrUsage = errors.New("wrong number of arguments")
 
 // Expect says whether there are n arguments.
 func Expect(args []string, n int) error {
 	if len(args) != n {
-		return fmt.Errorf("%w: got %d, expected %d", errUsage, len(args), n)
+		return fmt.Errorf("%w: got %d, expected %d", ErrUsage, len(args), n)
 	}
 	return nil
 }

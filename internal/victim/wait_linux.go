@@ -8,7 +8,7 @@ import (
 // carries out another act as if it had been started for that.
 func whenTold(args []string) error {
 	if len(args) == 0 {
-		return errUsage
+		return ErrUsage
 	}
 	if _, err := os.Stdout.WriteString("."); err != nil {
 		return err

@@ -1,0 +1,9 @@
+package selftest
+
+import "slices"
+
+// Attacks are all there are, in the order of the threat model: files,
+// processes, network, kernel, lifecycle.
+func Attacks() []Attack {
+	return slices.Concat(files(), processes(), network(), kernel(), lifecycle())
+}
