@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -172,11 +173,13 @@ func (c *cli) attack(ctx context.Context, o *selftestOptions, t *selftest.Tester
 	failed := false
 	for _, a := range attacks {
 		r, err := t.Run(ctx, a)
-		if cause := context.Cause(ctx); cause != nil {
-			return fault("%w; %d of %d attacks were attempted", cause, len(results), len(attacks))
+		if by, ok := errors.AsType[*interrupted](context.Cause(ctx)); ok {
+			return &failure{code: exitSignal + int(by.signal), err: fmt.Errorf("%w; %d of %d attacks were attempted", by, len(results), len(attacks))}
 		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", a.Name, err)
+		if problems(err) != nil {
+			return err
+		} else if err != nil {
+			return fault("%s: %w", a.Name, err)
 		}
 		results = append(results, r)
 		failed = failed || r.Failed()

@@ -268,7 +268,7 @@ func otherUser(uid string) error {
 
 // userNamespace has a child started in a user namespace of its own.
 func userNamespace(word string) error {
-	p, err := again("say", word, &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER})
+	p, err := anew("say", word, &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER})
 	if err != nil {
 		return err
 	}
@@ -276,8 +276,8 @@ func userNamespace(word string) error {
 	return err
 }
 
-// again starts the victim's own program once more.
-func again(act, arg string, sys *syscall.SysProcAttr) (*os.Process, error) {
+// anew starts the victim's own program once more.
+func anew(act, arg string, sys *syscall.SysProcAttr) (*os.Process, error) {
 	exe := os.Args[0]
 	return os.StartProcess(exe, []string{exe, victim.Word, act, arg}, &os.ProcAttr{Files: []*os.File{nil, os.Stdout, os.Stderr}, Sys: sys})
 }
@@ -299,7 +299,7 @@ func stay(string) error {
 
 // leaveBehind starts a process in a session of its own and goes.
 func leaveBehind(token string) error {
-	_, err := again("stay", token, &syscall.SysProcAttr{Setsid: true})
+	_, err := anew("stay", token, &syscall.SysProcAttr{Setsid: true})
 	return err
 }
 

@@ -19,22 +19,22 @@ const (
 
 func files() []Attack {
 	return []Attack{
-		{"read-a-file", "read a file of the host that was not granted", []plan.Kind{plan.Filesystem}, func(s *scene) (try, error) { return s.readIt("read") }},
-		{"write-a-file", "overwrite a file of the host that was not granted", []plan.Kind{plan.Filesystem}, func(s *scene) (try, error) {
+		{"read-a-file", "read a file of the host", []plan.Kind{plan.Filesystem}, func(s *scene) (try, error) { return s.readIt("read") }},
+		{"write-a-file", "overwrite a file of the host", []plan.Kind{plan.Filesystem}, func(s *scene) (try, error) {
 			path, err := s.plant(canary, canary, 0o644)
 			return s.changed(path, canary, "w", "write", path), err
 		}},
-		{"create-a-file", "make a file in a directory of the host that was not granted", []plan.Kind{plan.Filesystem}, func(s *scene) (try, error) {
+		{"create-a-file", "make a file in a directory of the host", []plan.Kind{plan.Filesystem}, func(s *scene) (try, error) {
 			path := s.path("new")
 			t := s.changed(path, "", "w", "create", path)
 			t.through = func(ending) bool { return exists(path) }
 			return t, nil
 		}},
-		{"delete-a-file", "delete a file of the host that was not granted", []plan.Kind{plan.Filesystem}, func(s *scene) (try, error) {
+		{"delete-a-file", "delete a file of the host", []plan.Kind{plan.Filesystem}, func(s *scene) (try, error) {
 			path, err := s.plant(canary, canary, 0o644)
 			return s.changed(path, canary, "w", "unlink", path), err
 		}},
-		{"change-a-mode", "change the mode of a file of the host that was not granted", []plan.Kind{plan.MountNamespace}, func(s *scene) (try, error) {
+		{"change-a-mode", "change the mode of a file of the host", []plan.Kind{plan.MountNamespace}, func(s *scene) (try, error) {
 			path, err := s.plant(canary, canary, 0o640)
 			t := s.changed(path, canary, "w", "chmod", path) // to 0600
 			t.through = func(ending) bool {
@@ -63,7 +63,11 @@ func files() []Attack {
 		}},
 		{"climb-out", "leave the root by way of many times ..", []plan.Kind{plan.MountNamespace}, func(s *scene) (try, error) { return s.findIt("climb") }},
 		{"climb-out-by-proc", "leave the root through the links below /proc", []plan.Kind{plan.MountNamespace, plan.PrivateProc}, func(s *scene) (try, error) { return s.findIt("proc-climb") }},
-		{"open-by-handle", "open a file of the host by its number on the file system", []plan.Kind{plan.CallFilter, plan.NoCapabilities}, func(s *scene) (try, error) { return s.findIt("open-handle") }},
+		{"open-by-handle", "open a file of the host by its number on the file system", []plan.Kind{plan.CallFilter, plan.NoCapabilities}, func(s *scene) (try, error) {
+			t, err := s.findIt("open-handle")
+			t.allowed = nil // no grant allows this way to a file
+			return t, err
+		}},
 		{"read-the-signing-key", "read the key that seals bvisor's reports", []plan.Kind{plan.Filesystem}, func(s *scene) (try, error) {
 			return try{act: []string{"may-read", s.Key}}, nil
 		}},

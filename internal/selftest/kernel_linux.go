@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"strings"
@@ -53,7 +54,7 @@ func setUserID(s *scene) (try, error) {
 	if os.Geteuid() != 0 {
 		return try{}, &notHere{"only root can make a program of another user"}
 	}
-	path := s.path("program")
+	path := s.path(filepath.Base(s.Exe))
 	if err := copyProgram(s.Exe, path); err != nil {
 		return try{}, err
 	}

@@ -49,7 +49,7 @@ func network() []Attack {
 			}
 			return s.connecting(l, "unix", name), nil
 		}},
-		{"connect-to-a-socket-file", "connect to a unix socket in a directory of the host that was not granted", []plan.Kind{plan.MountNamespace}, func(s *scene) (try, error) {
+		{"connect-to-a-socket-file", "connect to a unix socket in a directory of the host", []plan.Kind{plan.MountNamespace}, func(s *scene) (try, error) {
 			name := s.path("socket")
 			l, err := net.Listen("unix", name)
 			if err != nil {

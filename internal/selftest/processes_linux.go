@@ -75,7 +75,20 @@ type person struct {
 	out     *bufio.Reader
 }
 
+// bystander starts one. Its number must be none that a process or a thread in
+// the boundary has, or the victim would attack itself: those are small.
 func (s *scene) bystander() (person, error) {
+	const small = 64
+	for range 2 * small {
+		b, err := s.person()
+		if pid, _ := strconv.Atoi(b.pid); err != nil || pid > small {
+			return b, err
+		}
+	}
+	return person{}, &notHere{"the numbers of processes are as small here as those in a boundary"}
+}
+
+func (s *scene) person() (person, error) {
 	inRead, inWrite, err := os.Pipe()
 	if err != nil {
 		return person{}, err

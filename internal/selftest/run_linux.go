@@ -81,7 +81,7 @@ func (t *Tester) control(ctx context.Context, a Attack, r *Result) (worked bool,
 	}
 	e, err := s.start(ctx, attempt)
 	if err != nil {
-		r.Control = "not started: " + err.Error() // namespaces that this user cannot have
+		r.Control = "cannot be tried: " + err.Error() // in namespaces that this user cannot have
 		return false, nil
 	}
 	where := "on the host"

@@ -143,7 +143,7 @@ func granted(path string, need spec.Access) func(*plan.Plan) string {
 			}
 		}
 		switch {
-		case nearest.Dest == "" || len(hidden) > len(nearest.Dest):
+		case nearest.Dest == "" || nearest.Role == spec.RoleCarveOut || len(hidden) > len(nearest.Dest):
 			return ""
 		case nearest.Path != nearest.Dest: // another file of the host is there
 			return ""
