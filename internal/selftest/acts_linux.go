@@ -278,7 +278,10 @@ func userNamespace(word string) error {
 
 // anew starts the victim's own program once more.
 func anew(act, arg string, sys *syscall.SysProcAttr) (*os.Process, error) {
-	exe := os.Args[0]
+	exe, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
 	return os.StartProcess(exe, []string{exe, victim.Word, act, arg}, &os.ProcAttr{Files: []*os.File{nil, os.Stdout, os.Stderr}, Sys: sys})
 }
 
