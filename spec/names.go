@@ -62,8 +62,8 @@ func weakeningNames() []Weakening { return slices.Sorted(maps.Keys(Weakenings)) 
 
 var (
 	spawns       = []Spawn{SpawnNone, SpawnThreads, SpawnProcesses}
-	streams      = []string{"stdout", "stderr"}
-	stdinModes   = []string{StdinNone, StdinInherit, StdinFile}
+	streams      = []string{"stdout", "stderr", StreamTTY}
+	stdinModes   = []string{StdinNone, StdinInherit, StdinFile, StdinTTY}
 	commits      = []string{"manual", "on-success", "never"}
 	durabilities = []string{"atomic", "durable"}
 	guarantees   = []string{"enforced", "mediated"}
