@@ -24,7 +24,8 @@ type callerTerminal struct {
 
 	mu    sync.Mutex
 	begun bool
-	saved *term.State // nil while the terminal is not raw
+	saved *term.State // as it was; nil while the terminal is not raw
+	set   *term.State // as raw has set it
 }
 
 // newCallerTerminal follows the signals that a terminal brings. A relay must be
@@ -52,14 +53,18 @@ func (t *callerTerminal) attach() (backend.Window, error) {
 	return t.window(), nil
 }
 
+// raw waits until the terminal is ours: in the background a shell may be
+// editing a line on it, in modes that nobody wants back.
 func (t *callerTerminal) raw() error {
-	if t.saved != nil {
-		return nil
+	if err := tty.Await(t.file); err != nil {
+		return err
 	}
 	saved, err := term.MakeRaw(int(t.file.Fd()))
-	if err == nil {
-		t.saved = saved
+	if err != nil {
+		return err
 	}
+	t.saved = saved
+	t.set, err = term.GetState(int(t.file.Fd()))
 	return err
 }
 
@@ -133,11 +138,9 @@ func (t *callerTerminal) resume() {
 	if !t.begun || !tty.Foreground(t.file) {
 		return
 	}
-	if t.saved != nil { // the shell has set its own modes meanwhile
-		_ = term.Restore(int(t.file.Fd()), t.saved)
-		t.saved = nil
+	if now, err := term.GetState(int(t.file.Fd())); t.saved == nil || err == nil && *now != *t.set {
+		_ = t.raw() // otherwise the run goes on with the terminal as it is
 	}
-	_ = t.raw() // the run goes on without, as the terminal is
 	t.tell()
 }
 

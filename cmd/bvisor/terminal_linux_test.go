@@ -459,6 +459,9 @@ func TestTTYUnderAShell(t *testing.T) {
 	d.asBefore()
 	d.kinds("fg\r")
 	d.see("begun")
+	if !d.raw() {
+		t.Error("the terminal is not raw while the program runs")
+	}
 	d.kinds("it\r")
 	d.see("got it")
 	d.see("outer> ")
