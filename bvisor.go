@@ -43,11 +43,14 @@ func (s *Supervisor) Wait() { s.settling.Wait() }
 // Request is one run.
 type Request struct {
 	Spec   spec.Spec
-	Stdin  *os.File  // for stdin: inherit
+	Stdin  *os.File  // for stdin: inherit, and what is typed with tty
 	Stdout io.Writer // captured output is relayed here as it comes; nil drops it
 	Stderr io.Writer
 	FDs    map[int]*os.File // the descriptors that the spec's fds name
 	Ahead  backend.Ahead    // from the same backend, when it was begun before; Run closes it
+	// Terminal is for stdin: tty. The zero value will do for a program that asks
+	// for no size.
+	Terminal backend.Terminal
 }
 
 // Ahead begins what every launch begins with, as Run does by itself; nil where
@@ -112,7 +115,7 @@ func (s *Supervisor) Run(ctx context.Context, req Request) (*Result, error) {
 	}
 	observed, settle, err := s.Backend.Launch(ctx, backend.Launch{
 		Attempt: a.id, Plan: a.plan, Resolution: a.resolution, Env: env,
-		Stdin: req.Stdin, Stdout: req.Stdout, Stderr: req.Stderr, FDs: req.FDs, Ahead: req.Ahead,
+		Stdin: req.Stdin, Stdout: req.Stdout, Stderr: req.Stderr, FDs: req.FDs, Terminal: req.Terminal, Ahead: req.Ahead,
 		Commit: func() error {
 			defer func() { go report.Warm() }()
 			return s.intend(a)

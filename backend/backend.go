@@ -50,9 +50,10 @@ type Launch struct {
 	Plan       plan.Plan
 	Resolution Resolution
 	Env        []secret.Value // the child's whole environment, sorted by name
-	Stdin      *os.File       // for stdin: inherit; nil is nothing
+	Stdin      *os.File       // for stdin: inherit, and what is typed with tty; nil is nothing
 	Stdout     io.Writer      // captured output is relayed here live; nil drops it
 	Stderr     io.Writer
+	Terminal   Terminal         // for stdin: tty
 	FDs        map[int]*os.File // what capabilities.fds names, by number in the workload
 	Ahead      Ahead            // of this backend's own; nil lets Launch start everything
 	// Commit returns when the intent is durable. The barrier before exec opens
@@ -81,6 +82,22 @@ func (e *NotArmable) Error() string { return "cannot be armed ahead of a run: " 
 // Ahead is what was started before a launch. Close ends it, unless a launch took
 // it over, and returns when nothing is left of it.
 type Ahead interface{ Close() error }
+
+// Terminal is the caller's side of a workload's own terminal. What is typed
+// comes from Launch.Stdin and what is shown goes to Launch.Stdout, both byte by
+// byte as they are: if they are a terminal, the caller has to set it raw. It is
+// nothing that the workload could get at.
+type Terminal struct {
+	// Attach is called when the workload is confined, right before it runs, and
+	// returns the size to begin with. An error keeps the workload from running.
+	// Nil leaves a size of 0 by 0, which programs take for 24 by 80.
+	Attach func() (Window, error)
+	// Resized hands over each later size.
+	Resized <-chan Window
+}
+
+// Window is the size of a terminal, in characters.
+type Window struct{ Rows, Columns uint16 }
 
 // Protected is a path of bvisor's own that no grant may reach.
 type Protected struct {

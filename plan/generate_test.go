@@ -67,10 +67,14 @@ func (s *source) request() spec.Resolved {
 	}
 	c.FDs = some(s, 3, 7)
 	k := &r.Spec.Controls
-	for _, stream := range some(s, "stdout", "stderr") {
+	k.Stdin.Mode = pick(s, "", spec.StdinNone, spec.StdinInherit, spec.StdinTTY)
+	streams := some(s, "stdout", "stderr")
+	if k.Stdin.Mode == spec.StdinTTY {
+		streams = []string{spec.StreamTTY}
+	}
+	for _, stream := range streams {
 		k.Capture = append(k.Capture, spec.Capture{Stream: stream, Limit: 100})
 	}
-	k.Stdin.Mode = pick(s, "", spec.StdinNone, spec.StdinInherit)
 	for _, path := range some(s, "/tmp", "/var/tmp") {
 		k.Temp = append(k.Temp, spec.Temp{Path: path, Access: "rw"})
 	}

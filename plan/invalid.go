@@ -92,11 +92,16 @@ func (c *checker) capabilities(r *spec.Resolved) {
 }
 
 func (c *checker) controls(k *spec.Controls) {
+	c.unless(k.Stdin.Mode != spec.StdinTTY || len(k.Capture) == 1, "controls.capture", strconv.Itoa(len(k.Capture))+" streams", "tty, with stdin tty")
 	for _, s := range k.Capture {
-		c.oneOf("controls.capture", s.Stream, "stdout", "stderr")
+		if k.Stdin.Mode == spec.StdinTTY {
+			c.unless(s.Stream == spec.StreamTTY, "controls.capture", s.Stream, "tty, with stdin tty")
+		} else {
+			c.oneOf("controls.capture", s.Stream, "stdout", "stderr")
+		}
 		c.unless(s.Limit > 0, "controls.capture."+s.Stream, strconv.FormatInt(s.Limit, 10), "more than 0 bytes")
 	}
-	c.oneOf("controls.stdin", k.Stdin.Mode, "", spec.StdinNone, spec.StdinInherit, spec.StdinFile)
+	c.oneOf("controls.stdin", k.Stdin.Mode, "", spec.StdinNone, spec.StdinInherit, spec.StdinFile, spec.StdinTTY)
 	c.unless((k.Stdin.Mode == spec.StdinFile) == (k.Stdin.File != ""), "controls.stdin.file", k.Stdin.File, "a path, with mode file only")
 	if a := k.Artifacts; a != nil {
 		c.oneOf("controls.artifacts.commit", a.Commit, "manual", "on-success", "never")

@@ -29,6 +29,7 @@ const (
 	Launch             Kind = "launch"
 	CaptureStreams     Kind = "capture-streams"
 	StdinControl       Kind = "stdin"
+	Terminal           Kind = "terminal"
 	TempRoot           Kind = "temp-root"
 	ExposePath         Kind = "expose-path"
 	CommitArtifact     Kind = "commit-artifact"
@@ -66,7 +67,7 @@ const (
 // Kinds returns every requirement kind, in order of name.
 func Kinds() []Kind {
 	all := []Kind{Filesystem, FilesystemCarveOut, NetworkDenyAll, NetworkLoopback, NetworkAllowList, SpawnNone, SpawnThreads, SpawnProcesses,
-		Environment, FDsNone, FDsOnly, Launch, CaptureStreams, StdinControl, TempRoot, ExposePath,
+		Environment, FDsNone, FDsOnly, Launch, CaptureStreams, StdinControl, Terminal, TempRoot, ExposePath,
 		CommitArtifact, DiscardArtifact, ListOutputs, KillTree}
 	for _, b := range Baseline {
 		all = append(all, b.Kind)

@@ -72,6 +72,7 @@ func capable() Profile {
 	offer(Launch, by(mech("launcher", spec.TerminalOutcome)))
 	offer(CaptureStreams, by(mech("pipe")))
 	offer(StdinControl, by(mech("descriptor-placement")))
+	offer(Terminal, by(mech("pty", spec.MechanismAttestation)).on(NewSession))
 	offer(TempRoot, by(tmpfs).on(MountNamespace))
 	offer(ExposePath, by(mounts, landlock).on(MountNamespace))
 	offer(CommitArtifact, by(overlay).on(MountNamespace))

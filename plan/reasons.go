@@ -46,6 +46,7 @@ var instead = []struct {
 	{SpawnProcesses, "use spawn: none or spawn: threads"},
 	{FDsOnly, "take capabilities.fds out"},
 	{CaptureStreams, "take controls.capture out"},
+	{Terminal, "use stdin: inherit, and capture stdout and stderr"},
 	{TempRoot, "take the path out of controls.temp"},
 	{ExposePath, "take the path out of controls.expose"},
 	{CommitArtifact, "take controls.artifacts out"},

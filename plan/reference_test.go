@@ -107,6 +107,9 @@ func reference(r spec.Resolved, p Profile) (plan, refusal []string) {
 		capability("stdin", "default")
 	} else {
 		capability("stdin", "spec")
+		if m == "tty" {
+			capability("terminal", "spec")
+		}
 	}
 	for _, temp := range r.Spec.Controls.Temp {
 		asks = append(asks, ask{kind: "temp-root", origin: "spec", subject: temp.Path})

@@ -38,6 +38,8 @@ func requests() []spec.Resolved {
 	other.Spec.Capabilities.FDs = []int{3}
 	third.Spec.Capabilities.Spawn = spec.SpawnNone
 	third.Spec.Capabilities.Network.Loopback = true
+	third.Spec.Controls.Stdin.Mode = spec.StdinTTY
+	third.Spec.Controls.Capture = []spec.Capture{{Stream: spec.StreamTTY, Limit: 1}}
 	return []spec.Resolved{demanding(), other, third}
 }
 
@@ -260,7 +262,15 @@ func TestUnknownNamesAreRefused(t *testing.T) {
 		"descriptor": func(r *spec.Resolved) { r.Spec.Capabilities.FDs = []int{2} },
 		"stream":     func(r *spec.Resolved) { r.Spec.Controls.Capture = []spec.Capture{{Stream: "stdlog", Limit: 1}} },
 		"no capture": func(r *spec.Resolved) { r.Spec.Controls.Capture = []spec.Capture{{Stream: "stdout"}} },
-		"stdin":      func(r *spec.Resolved) { r.Spec.Controls.Stdin.Mode = "tty" },
+		"stdin":      func(r *spec.Resolved) { r.Spec.Controls.Stdin.Mode = "pty" },
+		"no terminal": func(r *spec.Resolved) {
+			r.Spec.Controls.Capture = []spec.Capture{{Stream: spec.StreamTTY, Limit: 1}}
+		},
+		"unseen terminal": func(r *spec.Resolved) { r.Spec.Controls.Stdin.Mode = spec.StdinTTY },
+		"stdout of a terminal": func(r *spec.Resolved) {
+			r.Spec.Controls.Stdin.Mode = spec.StdinTTY
+			r.Spec.Controls.Capture = []spec.Capture{{Stream: "stdout", Limit: 1}}
+		},
 		"stdin file": func(r *spec.Resolved) { r.Spec.Controls.Stdin.Mode = spec.StdinFile },
 		"commit":     func(r *spec.Resolved) { r.Spec.Controls.Artifacts = &spec.Artifacts{Commit: "x", Durability: "atomic"} },
 		"durability": func(r *spec.Resolved) { r.Spec.Controls.Artifacts = &spec.Artifacts{Commit: "never"} },

@@ -195,6 +195,8 @@ func wantControls(w []want, r *spec.Resolved) []want {
 		w = append(w, enforced(StdinControl, spec.FromSpec, Param{"mode", spec.StdinInherit}))
 	case spec.StdinFile:
 		w = append(w, enforced(StdinControl, spec.FromSpec, Param{"mode", spec.StdinFile}, Param{"file", c.Stdin.File}))
+	case spec.StdinTTY:
+		w = append(w, enforced(StdinControl, spec.FromSpec, Param{"mode", spec.StdinTTY}), enforced(Terminal, spec.FromSpec))
 	default:
 		w = append(w, enforced(StdinControl, spec.FromDefault, Param{"mode", spec.StdinNone}))
 	}

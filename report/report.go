@@ -97,7 +97,8 @@ type Posture struct {
 	Umask          string              `json:"umask"`           // octal
 	SignalsIgnored string              `json:"signals_ignored"` // hex mask
 	SignalsBlocked string              `json:"signals_blocked"`
-	Session        bool                `json:"session"` // leads a session of its own
+	Session        bool                `json:"session"`            // leads a session of its own
+	Terminal       string              `json:"terminal,omitempty"` // the controlling terminal on the host, as major:minor; empty is none
 	Limits         []Limit             `json:"limits"`
 	Descriptors    []PostureDescriptor `json:"descriptors"`
 	Network        *PostureNetwork     `json:"network,omitempty"` // read where the plan has network-loopback
@@ -136,7 +137,7 @@ type Limit struct {
 // PostureDescriptor is one open descriptor just before exec.
 type PostureDescriptor struct {
 	FD      int    `json:"fd"`
-	Kind    string `json:"kind"`    // pipe, socket, device, file, directory, memfd, other
+	Kind    string `json:"kind"`    // pipe, socket, device, terminal, file, directory, memfd, other
 	Survive bool   `json:"survive"` // not close-on-exec
 }
 

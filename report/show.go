@@ -370,7 +370,7 @@ func (v *view) posture() {
 		{"own namespaces", orNothing(strings.Join(own, ", "))},
 		{"shared namespaces", orNothing(strings.Join(shared, ", "))},
 		{"ids", fmt.Sprintf("uid %d, gid %d, umask %s", p.UID, p.GID, p.Umask)},
-		{"session", fmt.Sprintf("own %t", p.Session)},
+		{"session", fmt.Sprintf("own %t, controlling terminal %s", p.Session, cmp.Or(p.Terminal, "none"))},
 		{"signals", fmt.Sprintf("ignored %s, blocked %s", p.SignalsIgnored, p.SignalsBlocked)},
 		{"descriptors", orNothing(strings.Join(fds, ", "))},
 		{"limits", orNothing(strings.Join(limits, ", "))},

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"net/url"
 	"slices"
+	"strings"
 )
 
 func formsOf(name, value string) secretForms {
@@ -18,11 +19,14 @@ func formsOf(name, value string) secretForms {
 	}
 }
 
-// escapedForms is what the usual encoders write for URLs. Decoding finds more,
-// but what stands before a value can mislead it: in "%2" and "0%41", the escape
-// is "%20".
+// escapedForms is what a terminal makes of line ends (ONLCR, termios(3)), and
+// what the usual encoders write for URLs. Decoding finds more, but what stands
+// before a value can mislead it: in "%2" and "0%41", the escape is "%20".
 func escapedForms(value string) [][]byte {
 	var forms [][]byte
+	if shown := strings.ReplaceAll(value, "\n", "\r\n"); shown != value {
+		forms = append(forms, []byte(shown))
+	}
 	for _, s := range []string{url.QueryEscape(value), url.PathEscape(value)} {
 		for _, form := range [][]byte{[]byte(s), lowerEscapes(s)} {
 			if string(form) != value && !slices.ContainsFunc(forms, func(f []byte) bool { return bytes.Equal(f, form) }) {

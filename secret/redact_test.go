@@ -20,6 +20,7 @@ func lease(name, value string) Value { return Value{name, value, "m:" + name} }
 func encodings(value string) map[string]string {
 	m := map[string]string{
 		"plain":     value,
+		"terminal":  strings.ReplaceAll(value, "\n", "\r\n"),
 		"hex":       hex.EncodeToString([]byte(value)),
 		"HEX":       strings.ToUpper(hex.EncodeToString([]byte(value))),
 		"query":     url.QueryEscape(value),

@@ -144,6 +144,9 @@ func presetGrants(s Spec) []Grant {
 
 func expandControls(c Controls) Controls {
 	c.Capture = slices.Clone(c.Capture)
+	if c.Stdin.Mode == StdinTTY && len(c.Capture) == 0 {
+		c.Capture = []Capture{{Stream: StreamTTY}} // a terminal is there to be seen
+	}
 	for i, one := range c.Capture {
 		if one.Limit == 0 {
 			c.Capture[i].Limit = DefaultCapture

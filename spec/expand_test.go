@@ -42,6 +42,26 @@ func TestExpandFillsDefaults(t *testing.T) {
 	}
 }
 
+func TestExpandCapturesATerminal(t *testing.T) {
+	for _, tt := range []struct {
+		yaml string
+		want []Capture
+	}{
+		{"stdin: tty", []Capture{{StreamTTY, DefaultCapture}}},
+		{"{stdin: tty, capture: [tty]}", []Capture{{StreamTTY, DefaultCapture}}},
+		{"{stdin: tty, capture: {tty: 7}}", []Capture{{StreamTTY, 7}}},
+		{"stdin: none", nil},
+	} {
+		s, err := Parse("x", []byte("version: 1\nworkload: {command: [a]}\ncontrols:\n  "+tt.yaml+"\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := Expand(s).Controls.Capture; !slices.Equal(got, tt.want) {
+			t.Errorf("%s: got %v, want %v", tt.yaml, got, tt.want)
+		}
+	}
+}
+
 func TestExpandKeepsTheSpecsStorageBudget(t *testing.T) {
 	s := grants()
 	s.Budgets = map[Dimension]Budget{Storage: {Limit: 7}}

@@ -189,11 +189,11 @@ func captureShape() shape[[]Capture] {
 }
 
 func stdinShape() shape[Stdin] {
-	mode := mapped(choice("source of standard input", []string{StdinNone, StdinInherit}, "{file: path}"), func(m string) Stdin { return Stdin{Mode: m} })
+	mode := mapped(choice("source of standard input", []string{StdinNone, StdinInherit, StdinTTY}, "{file: path}"), func(m string) Stdin { return Stdin{Mode: m} })
 	file := object("a source of standard input",
 		required(key("file", "file that is read", hostPath(), func(s *Stdin, v string) { s.Mode, s.File = StdinFile, v })),
 	)
-	return either("none, inherit or {file: path}", &mode, nil, &file)
+	return either("none, inherit, tty or {file: path}", &mode, nil, &file)
 }
 
 func tempShape() shape[Temp] {

@@ -63,8 +63,8 @@ func weakeningNames() []Weakening { return slices.Sorted(maps.Keys(Weakenings)) 
 var (
 	networks     = []string{NetworkNone, NetworkLoopback}
 	spawns       = []Spawn{SpawnNone, SpawnThreads, SpawnProcesses}
-	streams      = []string{"stdout", "stderr"}
-	stdinModes   = []string{StdinNone, StdinInherit, StdinFile}
+	streams      = []string{"stdout", "stderr", StreamTTY}
+	stdinModes   = []string{StdinNone, StdinInherit, StdinFile, StdinTTY}
 	commits      = []string{"manual", "on-success", "never"}
 	durabilities = []string{"atomic", "durable"}
 	guarantees   = []string{"enforced", "mediated"}

@@ -113,7 +113,7 @@ type Controls struct {
 
 // Capture relays, hashes and keeps at most Limit bytes of one stream.
 type Capture struct {
-	Stream string `json:"stream"` // "stdout" or "stderr"
+	Stream string `json:"stream"` // "stdout", "stderr" or, with StdinTTY, StreamTTY alone
 	Limit  int64  `json:"limit"`  // bytes kept; always > 0 after Parse (DefaultCapture)
 }
 
@@ -126,7 +126,12 @@ const (
 	StdinNone    = "none"
 	StdinInherit = "inherit"
 	StdinFile    = "file"
+	StdinTTY     = "tty" // a terminal of the workload's own, for its output and as its controlling terminal, too
 )
+
+// StreamTTY is what a workload with StdinTTY shows on its terminal: whether it
+// wrote to stdout or to stderr cannot be told, and what is typed is echoed.
+const StreamTTY = "tty"
 
 // Stdin says where the workload's standard input comes from.
 type Stdin struct {

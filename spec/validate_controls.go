@@ -10,6 +10,12 @@ func (v *validator) capture(s Spec) {
 		if seen[c.Stream] {
 			v.check(field, &valueError{CodeDuplicate, c.Stream + " is captured twice", "keep one"})
 		}
+		switch tty := s.Controls.Stdin.Mode == StdinTTY; {
+		case tty && c.Stream != StreamTTY:
+			v.check(field, &valueError{CodeContradiction, c.Stream + " cannot be told from the rest of a terminal's output", `capture "tty" instead`})
+		case !tty && c.Stream == StreamTTY:
+			v.check(field, &valueError{CodeContradiction, "there is no terminal", `set stdin to "tty"`})
+		}
 		seen[c.Stream] = true
 		if c.Limit != 0 { // 0 is filled by Expand
 			v.check(field, checkLimit(c.Limit))

@@ -290,7 +290,7 @@ func attemptWith(t testing.TB, sup *bvisor.Supervisor, ctx context.Context, req 
 	if verified.Report.Outcome != res.Report.Outcome {
 		t.Fatalf("the sealed outcome is %+v, the returned one %+v", verified.Report.Outcome, res.Report.Outcome)
 	}
-	o := outcome{Code: -1, Report: verified.Report, Stdout: string(res.Output["stdout"]), Stderr: string(res.Output["stderr"])}
+	o := outcome{Code: -1, Report: verified.Report, Stdout: string(res.Output["stdout"]) + string(res.Output["tty"]), Stderr: string(res.Output["stderr"])}
 	if x := o.Report.Exit; x != nil && x.Signal == 0 {
 		o.Code = x.Code
 	}

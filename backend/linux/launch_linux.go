@@ -134,6 +134,7 @@ type run struct {
 	prepared    *report.Prepared // when it was armed for a run to come
 	environment *os.File         // written before the barrier opens; nil where the program has it
 	streams     []*stream
+	terminal    *ownTerminal // nil without
 	closers     []interface{ Close() error }
 	table       []report.Descriptor
 
@@ -345,9 +346,13 @@ func (r *run) open(ctx context.Context, wanted bool) {
 		r.letGo()
 		return
 	}
+	if r.fault = r.attach(); r.fault != nil {
+		r.letGo()
+		return
+	}
 	r.opened = monotonic()
 	for _, s := range r.streams {
-		s.relay(r.watch, map[string]io.Writer{"stdout": r.launch.Stdout, "stderr": r.launch.Stderr}[s.name])
+		s.relay(r.watch, map[string]io.Writer{"stdout": r.launch.Stdout, "stderr": r.launch.Stderr, spec.StreamTTY: r.launch.Stdout}[s.name])
 	}
 	r.stop = r.watch.begin(ctx, r.workload, func() {
 		r.became.Store(becameProgram(r.pid, r.workload))

@@ -56,6 +56,7 @@ type lowering struct {
 	workload           launcher.Arg // its pid, as init sees it
 	statx              launcher.Arg // buffer for statx(2)
 	handed             launcher.Arg // struct cmsghdr with what init was handed
+	tty                launcher.Arg // with a terminal: its path on the host
 }
 
 // newLowering begins a program with what its boot needs to know.
@@ -106,6 +107,7 @@ func lower(p plan.Plan, res *resolution, env []secret.Value, s slots) (*launcher
 	l.dieWithParent()
 	l.Call("close", unix.SYS_CLOSE, launcher.Flag(l.slots.netRecv, "from launcher"))
 	l.newSession()
+	l.newTerminal()
 	l.limits()
 	l.chdir()
 	l.Begin(launcher.RoleWorkload, "descriptors")

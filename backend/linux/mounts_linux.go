@@ -26,10 +26,12 @@ const base = "/proc"
 
 // devices of the minimal /dev, by number: the host's node is used only if it
 // really is that device.
-var devices = []struct {
+var devices = []device{{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}}
+
+type device struct {
 	name         string
 	major, minor uint32
-}{{"null", 1, 3}, {"zero", 1, 5}, {"full", 1, 7}, {"random", 1, 8}, {"urandom", 1, 9}}
+}
 
 // mount is one place of the boundary's tree.
 type mount struct {
@@ -63,6 +65,7 @@ func (l *lowering) mounts() error {
 		l.setAttributes(true, attrPlain|unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOEXEC, attrPlainText+",ro,noexec")
 		l.Copy(l.tree).To(launcher.Addr(l.hostProc))
 	}
+	l.nameTerminal()
 	l.makeRoot(list, abi)
 	l.minimalDev(abi)
 	for i := range list {
@@ -344,12 +347,14 @@ func (l *lowering) setAttributes(recursive bool, set uint64, text string) {
 	l.Call("mount_setattr", unix.SYS_MOUNT_SETATTR, l.tree, l.Str(""), launcher.Flag(flags, flagText), l.Bytes(attr, "{"+text+", private}"), launcher.Int(len(attr)))
 }
 
-func (l *lowering) openTree(name string, recursive bool) {
+func (l *lowering) openTree(name string, recursive bool) { l.openTreeAt(l.Str(name), recursive) }
+
+func (l *lowering) openTreeAt(name launcher.Arg, recursive bool) {
 	flags, text := uint(unix.OPEN_TREE_CLONE|unix.OPEN_TREE_CLOEXEC), "OPEN_TREE_CLONE"
 	if recursive {
 		flags, text = flags|unix.AT_RECURSIVE, text+"|AT_RECURSIVE"
 	}
-	l.Call("open_tree", unix.SYS_OPEN_TREE, launcher.Flag(unix.AT_FDCWD, "AT_FDCWD"), l.Str(name), launcher.Flag(uint64(flags), text)).To(launcher.Addr(l.tree))
+	l.Call("open_tree", unix.SYS_OPEN_TREE, launcher.Flag(unix.AT_FDCWD, "AT_FDCWD"), name, launcher.Flag(uint64(flags), text)).To(launcher.Addr(l.tree))
 }
 
 // spot opens a mount point that lies in what is granted. Others on the host may
@@ -406,8 +411,10 @@ func (l *lowering) verify(list []mount) {
 	}
 }
 
-func (l *lowering) attach(dest string) {
-	l.Call("move_mount", unix.SYS_MOVE_MOUNT, l.tree, l.Str(""), launcher.Flag(unix.AT_FDCWD, "AT_FDCWD"), l.Str(rel(dest)),
+func (l *lowering) attach(dest string) { l.attachAt(l.Str(rel(dest))) }
+
+func (l *lowering) attachAt(dest launcher.Arg) {
+	l.Call("move_mount", unix.SYS_MOVE_MOUNT, l.tree, l.Str(""), launcher.Flag(unix.AT_FDCWD, "AT_FDCWD"), dest,
 		launcher.Flag(unix.MOVE_MOUNT_F_EMPTY_PATH, "MOVE_MOUNT_F_EMPTY_PATH"))
 	l.Call("close", unix.SYS_CLOSE, l.tree)
 }
@@ -502,20 +509,31 @@ func (l *lowering) minimalDev(abi int) {
 		return
 	}
 	for _, d := range devices {
-		name := "dev/" + d.name
-		l.emptyFile(name)
-		l.openTree("/"+name, false)
-		l.Call("statx", unix.SYS_STATX, l.tree, l.Str(""), launcher.Flag(unix.AT_EMPTY_PATH, "AT_EMPTY_PATH"), launcher.Flag(unix.STATX_TYPE, "STATX_TYPE"), l.statx)
-		l.Check(launcher.At(l.statx, 0x1c, "stat.mode"), unix.S_IFMT, unix.S_IFCHR, "S_IFCHR")
-		l.Check(launcher.At(l.statx, 0x80, "stat.rdev"), ^uint64(0), uint64(d.major)|uint64(d.minor)<<32, fmt.Sprintf("%d:%d", d.major, d.minor))
-		l.setAttributes(false, unix.MOUNT_ATTR_NOSUID|unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOEXEC, "nosuid,ro,noexec")
-		l.rule(l.tree, all)
-		l.attach("/" + name)
+		l.bindDevice(d, all)
 	}
+	l.terminalDevices(abi)
 	l.symlink("/proc/self/fd", "dev/fd")
 	for fd, name := range []string{"stdin", "stdout", "stderr"} {
 		l.symlink("/proc/self/fd/"+strconv.Itoa(fd), "dev/"+name)
 	}
+}
+
+const (
+	deviceMount     = unix.MOUNT_ATTR_NOSUID | unix.MOUNT_ATTR_RDONLY | unix.MOUNT_ATTR_NOEXEC
+	deviceMountText = "nosuid,ro,noexec"
+)
+
+// bindDevice shows one of the host's devices if it is the one of that number.
+func (l *lowering) bindDevice(d device, r landlock.Rights) {
+	name := "dev/" + d.name
+	l.emptyFile(name)
+	l.openTree("/"+name, false)
+	l.Call("statx", unix.SYS_STATX, l.tree, l.Str(""), launcher.Flag(unix.AT_EMPTY_PATH, "AT_EMPTY_PATH"), launcher.Flag(unix.STATX_TYPE, "STATX_TYPE"), l.statx)
+	l.Check(launcher.At(l.statx, 0x1c, "stat.mode"), unix.S_IFMT, unix.S_IFCHR, "S_IFCHR")
+	l.Check(launcher.At(l.statx, 0x80, "stat.rdev"), ^uint64(0), uint64(d.major)|uint64(d.minor)<<32, fmt.Sprintf("%d:%d", d.major, d.minor))
+	l.setAttributes(false, deviceMount, deviceMountText)
+	l.rule(l.tree, r)
+	l.attach("/" + name)
 }
 
 // rootOnly are entries of /proc that modes alone keep from other users: for

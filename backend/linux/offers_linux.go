@@ -205,6 +205,8 @@ func (h *host) offers() []plan.Offer {
 		}
 		offer(k, m, "", run, way(nil, mech))
 	}
+	offer(plan.Terminal, "pseudo-terminal", "mount devpts at /dev/pts, with /dev/ptmx and /dev/tty for everybody", []string{"launcher", "terminal.pty", "terminal.controlling"},
+		way(kinds(plan.NewSession), mechanism("pty"), mechanism("controlling-terminal"))) // a session's leader alone can take one (tty_jobctrl.c)
 	h.budgets(offer, mounted)
 	h.notYet(&list)
 	slices.SortFunc(list, func(a, b plan.Offer) int { return strings.Compare(string(a.Kind), string(b.Kind)) })

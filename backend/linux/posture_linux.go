@@ -5,6 +5,7 @@ package linux
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -36,7 +37,8 @@ type settled struct {
 	limits      []report.Limit
 	descriptors []procfs.Descriptor
 	session     int
-	storage     int64 // of private memory; 0 is none
+	terminal    string // the controlling one; empty is none
+	storage     int64  // of private memory; 0 is none
 }
 
 func readSettled(pid int) (*settled, error) {
@@ -52,8 +54,12 @@ func readSettled(pid int) (*settled, error) {
 	if s.namespaces, err = p.Namespaces(); err != nil {
 		return nil, err
 	}
-	if s.session, err = unix.Getsid(pid); err != nil {
-		return nil, fmt.Errorf("getsid: %w", err)
+	st, err := p.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if s.session = st.Session; st.Terminal != 0 {
+		s.terminal = deviceNumber(unix.Major(st.Terminal), unix.Minor(st.Terminal))
 	}
 	for _, l := range limits {
 		var got unix.Rlimit
@@ -94,6 +100,9 @@ func (r *run) readPosture() {
 	}
 	r.readBudgets()
 	lacks := lacking(r.launch.Plan, r.posture, r.slots)
+	if r.terminal != nil && r.posture.Terminal != r.terminal.number {
+		lacks = append(lacks, "its controlling terminal is "+strconv.Quote(r.posture.Terminal)+", expected "+r.terminal.number)
+	}
 	if changed, err := r.executableChanged(); err != nil || changed {
 		lacks = append(lacks, "the executable changed after it was hashed")
 	}
@@ -133,7 +142,7 @@ func (s *settled) posture(pid int) (*report.Posture, error) {
 		NoNewPrivs: st.NoNewPrivs, Seccomp: st.Seccomp, SeccompFilters: max(st.Filters, 0),
 		Capabilities: report.Capabilities{Inheritable: st.CapInh, Permitted: st.CapPrm, Effective: st.CapEff, Bounding: st.CapBnd, Ambient: st.CapAmb},
 		UID:          st.UID, GID: st.GID, Umask: st.Umask, SignalsIgnored: st.SigIgn, SignalsBlocked: st.SigBlk,
-		Session: s.session == pid, Limits: s.limits,
+		Session: s.session == pid, Terminal: s.terminal, Limits: s.limits,
 	}
 	for i, name := range procfs.NamespaceNames {
 		out.Namespaces = append(out.Namespaces, report.Namespace{Name: name, ID: s.namespaces[i], Own: s.namespaces[i] != own[i]})
@@ -169,7 +178,8 @@ func lacking(p plan.Plan, got *report.Posture, s slots) []string {
 				expect(strings.Trim(set, "0") == "", "a capability set is %s, expected none", set)
 			}
 		case plan.NewSession:
-			expect(got.Session, "it leads no session of its own") // setsid(2) leaves it without a controlling terminal
+			expect(got.Session, "it leads no session of its own")
+			expect(got.Terminal == "" || holds(p, plan.Terminal), "it has the controlling terminal %s, expected none", got.Terminal) // setsid(2) leaves it without
 		case plan.NoCoreDumps:
 			i := slices.IndexFunc(got.Limits, func(l report.Limit) bool { return l.Name == "core" })
 			expect(got.Limits[i].Hard == coreLimit && got.Limits[i].Soft == coreLimit, "the core limit is %d, expected %d", got.Limits[i].Hard, coreLimit)
@@ -240,6 +250,6 @@ func becameProgram(pid, pidfd int) bool {
 		return false
 	}
 	defer p.Close()
-	flags, err := p.Flags()
-	return err == nil && flags&forkNoExec == 0 && unix.PidfdSendSignal(pidfd, 0, nil, 0) == nil
+	st, err := p.Stat()
+	return err == nil && st.Flags&forkNoExec == 0 && unix.PidfdSendSignal(pidfd, 0, nil, 0) == nil
 }

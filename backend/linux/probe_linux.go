@@ -53,7 +53,13 @@ func probe(ctx context.Context) (plan.Profile, error) {
 	lastCap, err := os.ReadFile("/proc/sys/kernel/cap_last_cap")
 	h.read("capabilities.last", strings.TrimSpace(string(lastCap)), "read: /proc/sys/kernel/cap_last_cap", err)
 	h.cgroups()
-	trials, err := exercise(abi)
+	master, slave, err := trialTerminal()
+	h.read("terminal.pty", "available", "exercised: ioctl(/dev/ptmx, TIOCGPTPEER), fstat(/dev/tty)", err)
+	if err == nil {
+		defer master.Close()
+		defer slave.Close()
+	}
+	trials, err := exercise(abi, slave)
 	h.read("launcher", "available", "exercised: execve of a sealed memfd", err)
 	for _, t := range trials {
 		h.add(t.factValue())
@@ -90,7 +96,7 @@ func result(n int64) string {
 
 // exercise walks one program that tries everything in the order in which a
 // launch uses it.
-func exercise(abi int) ([]trial, error) {
+func exercise(abi int, terminal *os.File) ([]trial, error) {
 	p := &launcher.Program{}
 	var trials []trial
 	const room = 64
@@ -110,8 +116,9 @@ func exercise(abi int) ([]trial, error) {
 	mounted, done, child := p.NewLabel(), p.NewLabel(), p.NewLabel()
 	p.OnFailure(done)
 	p.Begin(launcher.RoleLauncher, "probe")
-	const status = 4
-	p.Call("close_range", unix.SYS_CLOSE_RANGE, launcher.Int(status+1), launcher.Flag(uint32(1<<32-1), "~0"), launcher.Int(0))
+	const status, tty = 4, 5
+	p.Call("close_range", unix.SYS_CLOSE_RANGE, launcher.Int(tty+1), launcher.Flag(uint32(1<<32-1), "~0"), launcher.Int(0))
+	try("terminal.controlling", "ioctl(TIOCSCTTY)", p.Call("ioctl", unix.SYS_IOCTL, launcher.Int(tty), launcher.Flag(unix.TIOCSCTTY, "TIOCSCTTY"), launcher.Int(0)))
 	unshare := func(fact string, flag int, name string) launcher.Op {
 		return try(fact, "unshare("+name+")", p.Call("unshare", unix.SYS_UNSHARE, launcher.Flag(flag, name)))
 	}
@@ -191,7 +198,7 @@ func exercise(abi int) ([]trial, error) {
 	p.Call("write", unix.SYS_WRITE, launcher.Int(status), results, launcher.Int(len(words))).Ignore()
 	p.Call("exit_group", unix.SYS_EXIT_GROUP, launcher.Int(0))
 
-	got, err := runProbe(p, len(words))
+	got, err := runProbe(p, len(words), terminal)
 	if err != nil {
 		return trials, err
 	}
@@ -202,7 +209,7 @@ func exercise(abi int) ([]trial, error) {
 }
 
 // runProbe starts the program with a pipe for its results.
-func runProbe(p *launcher.Program, size int) ([]byte, error) {
+func runProbe(p *launcher.Program, size int, terminal *os.File) ([]byte, error) {
 	image, err := p.Image().Seal()
 	if err != nil {
 		return nil, err
@@ -218,7 +225,7 @@ func runProbe(p *launcher.Program, size int) ([]byte, error) {
 		return nil, err
 	}
 	defer read.Close()
-	child, err := launcher.Start(image, "bvisor-probe", []*os.File{null, null, null, null, write}, &syscall.SysProcAttr{Setsid: true})
+	child, err := launcher.Start(image, "bvisor-probe", []*os.File{null, null, null, null, write, terminal}, &syscall.SysProcAttr{Setsid: true})
 	write.Close()
 	if err != nil {
 		return nil, err

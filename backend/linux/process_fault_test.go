@@ -70,7 +70,7 @@ func TestEveryStepFails(t *testing.T) {
 		Capabilities: spec.Capabilities{Spawn: spec.SpawnThreads, Filesystem: []spec.Grant{
 			{Access: "rx", Paths: []string{exe}, Origin: spec.FromSpec}, {Access: "rw", Paths: []string{dir}, Origin: spec.FromSpec},
 			{Access: spec.AccessNone, Paths: []string{absent}, Origin: spec.FromSpec}}},
-		Controls: spec.Controls{Temp: []spec.Temp{{Path: "/tmp", Access: "rw"}}, Capture: []spec.Capture{{Stream: "stdout", Limit: 100}}},
+		Controls: spec.Controls{Temp: []spec.Temp{{Path: "/tmp", Access: "rw"}}, Stdin: spec.Stdin{Mode: spec.StdinTTY}},
 		Budgets: map[spec.Dimension]spec.Budget{spec.Handles: {Limit: 64, Guarantee: spec.Enforced, Origin: spec.FromSpec},
 			spec.Storage: {Limit: 1 << 20, Guarantee: spec.Enforced, Origin: spec.FromSpec}},
 	}

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/bvisor/bvisor/internal/tty"
 	"github.com/bvisor/bvisor/plan"
 	"github.com/bvisor/bvisor/report"
 	"github.com/bvisor/bvisor/spec"
@@ -115,6 +116,9 @@ func (s *stream) result() report.Stream {
 // output returns what the workload gets as stdout or stderr: a pipe when the
 // stream is captured, otherwise nowhere.
 func (r *run) output(name string, ours *[]*os.File) (*os.File, error) {
+	if r.terminal != nil {
+		return r.terminal.slave, nil
+	}
 	for _, c := range r.launch.Plan.Resolved.Spec.Controls.Capture {
 		if c.Stream != name {
 			continue
@@ -140,12 +144,14 @@ func nowhere(mode int, ours *[]*os.File) (*os.File, error) {
 	return f, err
 }
 
-// stdin returns the workload's standard input. A terminal is never handed
-// over: it is relayed through a pipe, so that its ioctls stay out of reach
+// stdin returns the workload's standard input. The caller's terminal is never
+// handed over: it is relayed through a pipe, so that its ioctls stay out of reach
 // (CVE-2017-5226).
 func (r *run) stdin(ours *[]*os.File) (*os.File, error) {
 	p := r.launch.Plan
 	switch in := p.Resolved.Spec.Controls.Stdin; {
+	case in.Mode == spec.StdinTTY:
+		return r.openTerminal(ours)
 	case in.Mode == spec.StdinFile && holds(p, plan.LandlockDomain):
 		return r.res.stdin, nil
 	case in.Mode == spec.StdinFile, in.Mode == spec.StdinInherit && r.launch.Stdin != nil:
@@ -153,7 +159,7 @@ func (r *run) stdin(ours *[]*os.File) (*os.File, error) {
 		if in.Mode == spec.StdinFile {
 			source = r.res.stdin
 		}
-		if _, err := unix.IoctlGetTermios(int(source.Fd()), unix.TCGETS); err != nil && holds(p, plan.LandlockDomain) {
+		if !tty.Is(int(source.Fd())) && holds(p, plan.LandlockDomain) {
 			return source, nil
 		}
 		read, write, err := os.Pipe()
@@ -167,27 +173,46 @@ func (r *run) stdin(ours *[]*os.File) (*os.File, error) {
 	return nowhere(os.O_RDONLY, ours)
 }
 
-// relayInput passes on what is typed until the terminal's end of file or
-// until nobody reads the pipe any more. It reads only what somebody is there
-// for: the line that is typed after the run is its reader's.
-func relayInput(source, pipe *os.File) {
-	defer pipe.Close()
+// relayInput passes on what is typed until the end of file or until nobody
+// reads the sink, a pipe or a terminal, any more. It reads only what somebody
+// is there for: the line that is typed after the run is its reader's.
+func relayInput(source, sink *os.File) {
+	defer sink.Close()
 	buf := make([]byte, 4096)
-	fds := []unix.PollFd{{Fd: int32(source.Fd()), Events: unix.POLLIN}, {Fd: int32(pipe.Fd())}}
+	fds := []unix.PollFd{{Fd: int32(source.Fd()), Events: unix.POLLIN}, {Fd: int32(sink.Fd())}}
 	for {
-		if _, err := unix.Poll(fds, -1); err == unix.EINTR {
-			continue
-		} else if err != nil || fds[1].Revents != 0 { // POLLERR: poll(2)
+		fds[1].Events = 0
+		if !pollInput(fds) {
 			return
 		}
 		n, err := source.Read(buf)
-		if n > 0 {
-			if _, e := pipe.Write(buf[:n]); e != nil {
+		fds[1].Events = unix.POLLOUT
+		for rest := buf[:n]; len(rest) > 0; {
+			if !pollInput(fds[1:]) {
 				return
 			}
+			m, err := unix.Write(int(fds[1].Fd), rest)
+			if err == unix.EAGAIN || err == unix.EINTR {
+				continue
+			}
+			if err != nil {
+				return
+			}
+			rest = rest[m:]
 		}
 		if err != nil {
 			return
+		}
+	}
+}
+
+// pollInput waits for one of the descriptors; false is that the last of them,
+// the sink, has nobody at its other end.
+func pollInput(fds []unix.PollFd) bool {
+	for {
+		_, err := unix.Poll(fds, -1)
+		if err != unix.EINTR {
+			return err == nil && fds[len(fds)-1].Revents&(unix.POLLERR|unix.POLLHUP|unix.POLLNVAL) == 0 // poll(2)
 		}
 	}
 }
@@ -204,7 +229,7 @@ func describeDescriptor(slot int, role string, f *os.File) (report.Descriptor, e
 	if err != nil {
 		return report.Descriptor{}, fmt.Errorf("descriptor %d: %w", slot, err)
 	}
-	d := report.Descriptor{Slot: slot, Role: role, Kind: modeKind(st.Mode), Writable: flags&unix.O_ACCMODE != unix.O_RDONLY}
+	d := report.Descriptor{Slot: slot, Role: role, Kind: modeKind(st.Mode, fd), Writable: flags&unix.O_ACCMODE != unix.O_RDONLY}
 	want := d
 	switch role {
 	case "stdout", "stderr":
@@ -220,13 +245,16 @@ func describeDescriptor(slot int, role string, f *os.File) (report.Descriptor, e
 	return d, nil
 }
 
-func modeKind(mode uint32) string {
+func modeKind(mode uint32, fd int) string {
 	switch mode & unix.S_IFMT {
 	case unix.S_IFIFO:
 		return "pipe"
 	case unix.S_IFSOCK:
 		return "socket"
 	case unix.S_IFCHR, unix.S_IFBLK:
+		if tty.Is(fd) {
+			return "terminal"
+		}
 		return "device"
 	case unix.S_IFREG:
 		return "file"

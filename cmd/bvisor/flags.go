@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,6 +29,7 @@ type request struct {
 	net, env, lease, fds, temp, expose []string
 	evidence, accept, artifacts        []string
 	dir, spawn, stdin, commit          string
+	tty                                bool
 	budgets                            [len(budgetFlags)]string
 	backend                            string
 	problems                           []spec.Problem
@@ -67,6 +69,7 @@ func (q *request) add(f *pflag.FlagSet) {
 	f.StringVar(&q.dir, "dir", "", "start in `PATH`, which must be granted")
 	f.StringVar(&q.spawn, "spawn", "", "what the program may start: `WHAT` is none, threads or processes")
 	f.StringVar(&q.stdin, "stdin", "", "standard input: `FROM` is none, inherit or a file")
+	f.BoolVarP(&q.tty, "tty", "t", false, "give the program a terminal of its own as standard input, output and error")
 	for i, b := range budgetFlags {
 		f.StringVar(&q.budgets[i], b.name, "", "bound: `LIMIT` is "+b.usage)
 	}
@@ -214,6 +217,9 @@ func (q *request) merge(s *spec.Spec, cwd string) {
 	default:
 		controls.Stdin = spec.Stdin{Mode: spec.StdinFile, File: abs(q.stdin)}
 	}
+	if q.tty {
+		q.terminal(controls)
+	}
 	each(q, "temp", q.temp, spec.ParseTemp, func(t spec.Temp) {
 		controls.Temp = replace(controls.Temp, t, func(o spec.Temp) bool { return o.Path == t.Path })
 	})
@@ -258,6 +264,21 @@ func parseNet(text string) (string, error) {
 		return text, nil
 	}
 	return spec.ParseNetworkRule(text)
+}
+
+// terminal puts a terminal in place of the standard streams. As much of it is
+// kept as of the larger of those.
+func (q *request) terminal(c *spec.Controls) {
+	if q.stdin != "" {
+		q.bad("tty", errors.New("--stdin names another standard input; leave one of them out"))
+		return
+	}
+	c.Stdin = spec.Stdin{Mode: spec.StdinTTY}
+	tty := spec.Capture{Stream: spec.StreamTTY}
+	for _, s := range c.Capture {
+		tty.Limit = max(tty.Limit, s.Limit)
+	}
+	c.Capture = []spec.Capture{tty}
 }
 
 func parseFD(text string) (int, error) {

@@ -47,6 +47,20 @@ func sameGrant(a, b spec.Grant) bool {
 	return a.Access == b.Access && slices.Equal(a.Paths, b.Paths) && a.Origin == b.Origin
 }
 
+// A terminal takes the place of the streams, whatever the file says of them.
+func TestTerminalFlag(t *testing.T) {
+	s := spec.Spec{Controls: spec.Controls{Stdin: spec.Stdin{Mode: spec.StdinFile, File: "/f"}, Capture: []spec.Capture{{Stream: "stdout", Limit: 5}, {Stream: "stderr", Limit: 7}}}}
+	q := request{tty: true}
+	q.merge(&s, "/")
+	if c := s.Controls; c.Stdin != (spec.Stdin{Mode: spec.StdinTTY}) || !slices.Equal(c.Capture, []spec.Capture{{Stream: spec.StreamTTY, Limit: 7}}) || len(q.problems) > 0 {
+		t.Errorf("got %+v, %v", c, q.problems)
+	}
+	q = request{tty: true, stdin: "none"}
+	if q.merge(&s, "/"); len(q.problems) != 1 {
+		t.Errorf("with --stdin: %v", q.problems)
+	}
+}
+
 func TestValuesOfFlagsReplace(t *testing.T) {
 	s := spec.Spec{
 		Capabilities: spec.Capabilities{Environment: []spec.EnvEntry{{Name: "A", Value: "old"}, {Name: "B", Value: "kept"}}, Spawn: spec.SpawnProcesses, FDs: []int{5}},

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/bvisor/bvisor"
 	"github.com/bvisor/bvisor/backend"
@@ -38,6 +39,9 @@ TERM, processes allowed. Flags add to that, or to the spec: rights add up, and a
 single value replaces the spec's. Relative paths of flags start at the working
 directory, those of a spec at its file.
 
+With --tty the program gets a terminal of its own, which is relayed to bvisor's.
+Every key is the program's, ctrl-C too.
+
 bvisor is silent on success and when the program fails by itself. With --json it
 says one JSON line on standard error instead of anything else.
 
@@ -46,7 +50,8 @@ says one JSON line on standard error instead of anything else.
   bvisor run --write out --wall 5m --report report.json -- ./build.sh
   bvisor run --spec job.yaml
   bvisor run --lease TOKEN=env:GITHUB_TOKEN --deny .git -- ./publish.sh
-  bvisor run --fd 3 --stdin none -- ./server 3< socket`,
+  bvisor run --fd 3 --stdin none -- ./server 3< socket
+  bvisor run --tty -- bash`,
 		RunE: func(_ *cobra.Command, args []string) error { return c.run(o, args) },
 	}
 	f := cmd.Flags()
@@ -69,6 +74,11 @@ func (c *cli) run(o *runOptions, args []string) error {
 	sp, err := o.spec(c, args)
 	if err != nil {
 		return err
+	}
+	interactive := sp.Controls.Stdin.Mode == spec.StdinTTY
+	if interactive && !term.IsTerminal(int(c.stdin.Fd())) {
+		return usage("the program is to have a terminal, and standard input is none to relay it to").
+			hinted("start bvisor on a terminal, or leave --tty (stdin: tty) out")
 	}
 	// Before anything is opened here: a number below could then be ours.
 	fds, err := inherited(sp.Capabilities.FDs)
@@ -100,10 +110,18 @@ func (c *cli) run(o *runOptions, args []string) error {
 	s := state.Supervisor(b)
 	defer s.Wait() // placeholders of carve-outs are removed by then
 	s.Protected = append(s.Protected, o.protected()...)
-	result, err := s.Run(ctx, bvisor.Request{Spec: sp, Stdin: c.stdin, FDs: fds, Ahead: ahead,
+	req := bvisor.Request{Spec: sp, Stdin: c.stdin, FDs: fds, Ahead: ahead,
 		Stdout: &relay{"standard output", c.stdout, cancel},
 		Stderr: &relay{"standard error", c.stderr, cancel},
-	})
+	}
+	done := func() {}
+	if interactive {
+		t := newCallerTerminal(c.stdin, cancel)
+		defer t.close() // also when this panics
+		req.Terminal, done = t.relay(), t.restore
+	}
+	result, err := s.Run(ctx, req)
+	done() // before anything is said
 	cause := context.Cause(ctx)
 	if result == nil {
 		if by, ok := errors.AsType[*interrupted](cause); ok {

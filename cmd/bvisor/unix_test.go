@@ -27,6 +27,8 @@ const recipes = "../../docs/recipes"
 
 func TestScriptsAsOrdinaryUser(t *testing.T) { asOrdinaryUser(t, "TestScripts") }
 
+func TestTTYAsOrdinaryUser(t *testing.T) { asOrdinaryUser(t, "TestTTY.*") }
+
 // asOrdinaryUser runs a test once more without privileges when the tests run as
 // root, whose rights hide what an ordinary user would meet.
 func asOrdinaryUser(t *testing.T, name string) {

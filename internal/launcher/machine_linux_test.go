@@ -168,6 +168,13 @@ var programs = []program{
 		p.Call("uname", unix.SYS_UNAME, uts).To(Addr(v("r")))
 		p.Check(At(uts, 1, "uts.sysname+1"), 1<<40-1, binary.LittleEndian.Uint64([]byte("inux\x00\x00\x00\x00")), "inux")
 	}, want: map[string]int64{"r": 0}},
+	{name: "same", body: func(p *Program, v func(string) Arg) {
+		p.Same(p.Words("a", Int(5)), p.Words("b", Int(5))).To(Addr(v("r")))
+		number(p, 200).To(Addr(v("next")))
+	}, want: map[string]int64{"r": 0, "next": 200}},
+	{name: "not the same in the highest bit", body: func(p *Program, v func(string) Arg) {
+		p.Same(p.Words("a", Int(5)), p.Words("b", Arg{value: 1<<63 | 5, show: "x"})).To(Addr(v("r")))
+	}, code: 7, failed: 0, errno: estale, want: map[string]int64{"r": estale}},
 	{name: "strings and pointers", body: func(p *Program, v func(string) Arg) {
 		p.Call("prctl", unix.SYS_PRCTL, Flag(unix.PR_SET_NAME, "PR_SET_NAME"), p.Str("a name"))
 		name := p.Words("name", Int(0), Int(0))

@@ -196,6 +196,12 @@ func (p *Program) Check(addr Arg, mask, want uint64, show string) Op {
 	return p.add("check", checkNumber, addr, Arg{kind: argHex, value: mask}, Arg{kind: argHex, value: want, show: show})
 }
 
+// Same appends a comparison of the 64 bits at two addresses.
+func (p *Program) Same(a, b Arg) Op {
+	other := Load(b, 0, b.show)
+	return p.add("check", checkNumber, a, Arg{kind: argHex, value: ^uint64(0)}, other)
+}
+
 // Copy appends a load of a variable, to be stored where To says.
 func (p *Program) Copy(v Arg) Op {
 	addr := Addr(v)

@@ -18,7 +18,7 @@ var allowed = map[string][]string{
 	"backend/linux":               append([]string{"backend", "spec", "plan", "report", "secret", "internal/canonical", "internal/launcher", "internal/sys"}, facilities...),
 	"backend/wasm":                {"backend", "spec", "plan", "report", "secret", "internal/canonical", "internal/durable", "internal/sys"},
 	"bench":                       {"", "spec", "plan", "report", "backend", "backend/linux", "internal/seccomp"},
-	"cmd/bvisor":                  {"", "spec", "plan", "report", "ledger", "secret", "backend", "backend/inert", "backend/linux", "backend/wasm", "internal/canonical", "internal/durable", "internal/nearest", "internal/selftest", "internal/terminal", "internal/victim"},
+	"cmd/bvisor":                  {"", "spec", "plan", "report", "ledger", "secret", "backend", "backend/inert", "backend/linux", "backend/wasm", "internal/canonical", "internal/durable", "internal/nearest", "internal/selftest", "internal/terminal", "internal/tty", "internal/victim"},
 	"internal/canonical":          nil,
 	"internal/durable":            nil,
 	"internal/launcher":           {"internal/sys"},
@@ -45,6 +45,7 @@ var facilities = []string{
 	"internal/procfs",
 	"internal/rlimits",
 	"internal/seccomp",
+	"internal/tty",
 	"internal/userns",
 }
 

@@ -2,6 +2,7 @@ package procfs
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -101,19 +102,32 @@ func (p *Process) Status() (Status, error) {
 	return s, nil
 }
 
-// Flags returns the kernel's PF_* flags of the process, field 9 of
-// /proc/PID/stat.
-func (p *Process) Flags() (uint64, error) {
+// Stat is what is needed of /proc/PID/stat.
+type Stat struct {
+	Session  int
+	Terminal uint64 // device number of the controlling terminal; 0 is none
+	Flags    uint64 // the kernel's PF_* flags
+}
+
+// Stat reads fields 6, 7 and 9 of /proc/PID/stat.
+func (p *Process) Stat() (Stat, error) {
 	b, err := p.read("stat")
 	if err != nil {
-		return 0, err
+		return Stat{}, err
 	}
 	// The second field is the command's name in parentheses and may hold any byte.
 	f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
 	if len(f) < 7 {
-		return 0, fmt.Errorf("/proc/PID/stat has %d fields behind the name, expected 50", len(f))
+		return Stat{}, fmt.Errorf("/proc/PID/stat has %d fields behind the name, expected 50", len(f))
 	}
-	return strconv.ParseUint(string(f[6]), 10, 64)
+	session, err1 := strconv.Atoi(string(f[3]))
+	terminal, err2 := strconv.ParseInt(string(f[4]), 10, 32)
+	flags, err3 := strconv.ParseUint(string(f[6]), 10, 64)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return Stat{}, fmt.Errorf("/proc/PID/stat: %w", err)
+	}
+	n := uint32(terminal) // printed with a sign; bits 8 to 19 are the major number (proc_pid_stat(5))
+	return Stat{session, unix.Mkdev(n>>8&0xfff, n&0xff|n>>12&0xfff00), flags}, nil
 }
 
 // NamespaceNames are the entries of /proc/PID/ns that are compared.
@@ -201,6 +215,8 @@ func kind(link string) string {
 		return "memfd"
 	case strings.HasPrefix(link, "anon_inode:"):
 		return "anonymous"
+	case strings.HasPrefix(link, "/dev/pts/"):
+		return "terminal"
 	case strings.HasPrefix(link, "/dev/"):
 		return "device"
 	case strings.HasPrefix(link, "/"):
