@@ -15,7 +15,6 @@ import (
 
 	"github.com/bvisor/bvisor/backend"
 	"github.com/bvisor/bvisor/internal/launcher"
-	"github.com/bvisor/bvisor/plan"
 	"github.com/bvisor/bvisor/report"
 	"github.com/bvisor/bvisor/spec"
 )
@@ -142,7 +141,7 @@ type run struct {
 	unread   error             // why that half could not be read
 	workload int               // its pidfd, -1 until then
 	ready    *launcher.Message // the workload's own account, at the barrier
-	detached bool              // nothing of the host's mounts is left
+	detached bool              // nothing of the host's mounts is left, and the launcher is bare
 	opened   int64
 	gone     int64       // when the tree was known to be gone
 	became   atomic.Bool // seen before the kill: the workload runs its program
@@ -317,7 +316,6 @@ func sender(oob []byte) (int, error) {
 }
 
 func (r *run) awaitReady() {
-	r.detached = !holds(r.launch.Plan, plan.MountNamespace)
 	for !r.confined() {
 		if m := r.receive(); m == nil {
 			return
@@ -341,7 +339,7 @@ func (r *run) open(ctx context.Context, wanted bool) {
 	if !wanted {
 		r.watch.because(report.Outcome{Status: report.Killed, Reason: "cancelled before the workload ran: " + context.Cause(ctx).Error()})
 	}
-	if r.watch.ended() || !r.confined() || r.fault != nil || r.mismatch != "" {
+	if r.watch.ended() || !r.confined() || r.failed != nil || r.fault != nil || r.mismatch != "" {
 		r.letGo()
 		return
 	}

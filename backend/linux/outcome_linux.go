@@ -72,7 +72,11 @@ func (r *run) outcome(e *report.Exit) report.Outcome {
 	switch {
 	case r.failed != nil && (wanted.Status == "" || r.opened != 0):
 		op := r.program.Op(r.failed.Failed)
-		return failed("%s: step %d, %s: %s", op.Phase, r.failed.Failed, op, errno(r.failed.Errno))
+		o := failed("%s: step %d, %s: %s", op.Phase, r.failed.Failed, op, errno(r.failed.Errno))
+		if r.opened != 0 && op.Role != launcher.RoleWorkload {
+			o.Status = report.SupervisorFault // beside the workload, which may have run
+		}
+		return o
 	case r.mismatch != "":
 		return failed("posture: %s", r.mismatch)
 	case wanted.Status != "":
