@@ -110,12 +110,13 @@ func errno(n int) string {
 }
 
 // executed says whether the workload became its program: by init's word, or by
-// what was seen of it before all was killed.
+// what was seen of it before all was killed. Output is the program's: nobody
+// before it writes to a captured stream.
 func (r *run) executed() bool {
 	if r.ended != nil {
 		return r.ended.Executed
 	}
-	return r.became.Load()
+	return r.became.Load() || r.watch.total() > 0
 }
 
 // transcript is the launcher's account: a phase is done when a process said
