@@ -541,8 +541,10 @@ func (l *lowering) closeOnExec() {
 	l.done("descriptors")
 }
 
+// chdir goes to the working directory. Who has a root of its own stands in it
+// already; without one it would be the caller's directory.
 func (l *lowering) chdir() {
-	if dir := l.plan.Resolved.Spec.Workload.Dir; dir != "/" {
+	if dir := l.plan.Resolved.Spec.Workload.Dir; dir != "/" || !l.has(plan.MountNamespace) {
 		l.Call("chdir", unix.SYS_CHDIR, l.Str(dir))
 	}
 }
