@@ -235,11 +235,7 @@ func TestManyInARow(t *testing.T) {
 	need.MountNamespace(t)
 	used.Store("supervise-row", true)
 	used.Store("have-few-namespaces", true)
-	long := 10_000
-	if os.Getenv(asVariable) != "" {
-		long = 2000 // root had the others
-	}
-	rounds := need.Rounds(t, 400, long)
+	runs := rounds(t, 400, 10_000)
 	root := tree(t, "bin/", "tmp/", "data/secret", "data/file")
 	fail, stay := newCalls(), newCalls()
 	fail.quiet(unix.SYS_EXIT_GROUP, num(3))
@@ -252,7 +248,7 @@ func TestManyInARow(t *testing.T) {
 	before := snapshot(t, root)
 
 	cmd := exec.CommandContext(t.Context(), place.exe, victim.Word, "have-few-namespaces", strconv.Itoa(os.Geteuid()), strconv.Itoa(os.Getegid()),
-		"supervise-row", root, strconv.Itoa(rounds))
+		"supervise-row", root, strconv.Itoa(runs))
 	cmd.Env = []string{"TMPDIR=" + filepath.Join(root, "tmp")}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER,
 		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Geteuid(), Size: 1}},
@@ -285,7 +281,7 @@ func TestManyInARow(t *testing.T) {
 		from, to := median(early, c.of), median(late, c.of)
 		t.Logf("%s: %d at first, %d at last, %d at most", c.what, from, to, c.of(slices.MaxFunc(list, func(a, b holdings) int { return c.of(a) - c.of(b) })))
 		if to > from+c.slack(from) {
-			t.Errorf("%s grew from %d to %d in %d runs", c.what, from, to, rounds)
+			t.Errorf("%s grew from %d to %d in %d runs", c.what, from, to, runs)
 		}
 	}
 	for _, h := range list {
@@ -304,7 +300,7 @@ func TestManyInARow(t *testing.T) {
 		return err
 	}))
 	completed, refusals, errs := got.Ends["completed"], got.Ends["refused"], got.Ends["spec error"]
-	launched := rounds - refusals - errs
+	launched := runs - refusals - errs
 	if completed == 0 || entries["ledger/intents/ATTEMPT"] != launched || entries["ledger/reports/ATTEMPT"] != launched || entries["ledger/refusals/ATTEMPT"] != refusals {
 		t.Errorf("entries %v, expected %d intents and reports, %d refusals", entries, launched, refusals)
 	}
