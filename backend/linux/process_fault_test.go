@@ -409,7 +409,7 @@ func faultySpecs() map[string]func(*spec.Spec) {
 func TestEveryStepFails(t *testing.T) {
 	need.MountNamespace(t)
 	adopt(t)
-	every := os.Getenv(need.LongVariable) == "1"
+	every := os.Getenv(need.LongVariable) == "1" && os.Geteuid() == 0
 	specs, b := faultySpecs(), New()
 	seen, usedUp := map[string]bool{}, map[string]bool{}
 	tried := 0

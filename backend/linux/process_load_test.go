@@ -45,6 +45,13 @@ func once(t testing.TB, sup *bvisor.Supervisor, path string, i int) error {
 	if res.Report.Outcome.Status != report.Completed || string(res.Output["stdout"]) != text {
 		return fmt.Errorf("run %d: %+v, output %q", i, res.Report.Outcome, res.Output["stdout"])
 	}
+	v, err := report.Verify(res.Envelope, states.keys)
+	if err != nil {
+		return fmt.Errorf("run %d: its report does not verify: %v", i, err)
+	}
+	if s := v.Report.Streams; len(s) != 2 || s[1].SHA256 != digest([]byte(text)) {
+		return fmt.Errorf("run %d: its report says %+v of its streams", i, s)
+	}
 	return nil
 }
 
@@ -53,7 +60,7 @@ func TestManyAtOnce(t *testing.T) {
 	need.MountNamespace(t)
 	sup, path := supervisor(t), echo(t)
 	var wg sync.WaitGroup
-	for i := range 100 {
+	for i := range 200 {
 		wg.Go(func() {
 			if err := once(t, sup, path, i); err != nil {
 				t.Error(err)

@@ -23,7 +23,8 @@ func die(name string) error {
 	return fmt.Errorf("signal %s did not end it", name)
 }
 
-// TestScriptsAsOrdinaryUser runs the scripts once more without privileges when
+// TestScriptsAsOrdinaryUser runs the scripts, and what tests commands beside
+// each other, once more without privileges when
 // the tests run as root, whose rights hide what an ordinary user would meet.
 func TestScriptsAsOrdinaryUser(t *testing.T) {
 	const user = 65534
@@ -62,7 +63,7 @@ func TestScriptsAsOrdinaryUser(t *testing.T) {
 	if err := os.Chown(temp, user, user); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(test, "-test.run=^TestScripts$", "-test.timeout=5m")
+	cmd := exec.Command(test, "-test.run=^(TestScripts|TestManyCommandsAtOnce|TestSignalsAtAnyMoment)$", "-test.timeout=5m")
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "TMPDIR="+temp, "HOME="+temp)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user}}
