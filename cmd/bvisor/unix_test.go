@@ -3,6 +3,7 @@
 package main
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -63,7 +64,8 @@ func TestScriptsAsOrdinaryUser(t *testing.T) {
 	if err := os.Chown(temp, user, user); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(test, "-test.run=^(TestScripts|TestManyCommandsAtOnce|TestSignalsAtAnyMoment)$", "-test.timeout=5m")
+	cmd := exec.Command(test, "-test.run=^(TestScripts|TestManyCommandsAtOnce|TestSignalsAtAnyMoment)$",
+		"-test.skip="+flag.Lookup("test.skip").Value.String(), "-test.timeout=5m")
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "TMPDIR="+temp, "HOME="+temp)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user}}
