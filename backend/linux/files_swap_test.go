@@ -132,7 +132,7 @@ const canary = "canary"
 type swapCase struct {
 	a, b string                 // exchanged
 	link string                 // what b is a link to; empty is that b is there already
-	exe  bool                   // the program is in the granted directory
+	tool string                 // the program, where it is in the granted directory
 	give func(root string) mods // instead of the grant of in/dir, which is also the working directory
 }
 
@@ -143,9 +143,12 @@ var swapCases = map[string]swapCase{
 	"root for a directory":               {a: "in/dir", b: "out/dir"},
 	"parent for a link":                  {a: "in", b: "swap", link: "out"},
 	"parent for a directory":             {a: "in", b: "out"},
-	"executable for a link":              {a: "in/dir/tool", b: "swap", link: "out/dir/tool", exe: true},
-	"executable for a program":           {a: "in/dir/tool", b: "out/dir/tool", exe: true},
-	"the executable's parent for a link": {a: "in/dir", b: "swap", link: "out/dir", exe: true},
+	"executable for a link":              {a: "in/dir/tool", b: "swap", link: "out/dir/tool", tool: "in/dir/tool"},
+	"executable for a program":           {a: "in/dir/tool", b: "out/dir/tool", tool: "in/dir/tool"},
+	"the executable's parent for a link": {a: "in/dir", b: "swap", link: "out/dir", tool: "in/dir/tool"},
+	// Only the directory above is exchanged: of the program itself nothing changes.
+	"the executable's directory for a directory": {a: "in/dir/sub", b: "out/sub", tool: "in/dir/sub/tool"},
+	"the executable's directory for a link":      {a: "in/dir/sub", b: "in/dir/swap", link: "in/dir/other", tool: "in/dir/sub/tool"},
 	"working directory for a link": {a: "in/dir", b: "swap", link: "out/dir", give: func(root string) mods {
 		return mods{grant("rw", root+"/in"), dir(root + "/in/dir")}
 	}},
@@ -162,18 +165,22 @@ var swapCases = map[string]swapCase{
 
 // visit makes the tree of a case, and the request for a run in it.
 func (c swapCase) visit(t *testing.T) (root string, req bvisor.Request) {
-	root = tree(t, "in/dir/file", "out/dir/", "bin/")
+	root = tree(t, "in/dir/file", "in/dir/sub/", "in/dir/other/", "out/dir/", "out/sub/", "bin/")
 	must(t, os.WriteFile(root+"/out/dir/file", []byte(canary), 0o644))
 	read := []string{"file", root + "/in/dir/file", root + "/out/dir/file", root + "/swap/file", root + "/swap", "/shown/file"}
 	program := root + "/bin/tool"
 	visitor(t, program, "here,", read, "new")
-	visitor(t, root+"/in/dir/tool", "here,", read, "new")
-	visitor(t, root+"/out/dir/tool", canary, read, "new")
+	for _, name := range []string{"/in/dir/tool", "/in/dir/sub/tool"} {
+		visitor(t, root+name, "here,", read, "new")
+	}
+	for _, name := range []string{"/out/dir/tool", "/out/sub/tool", "/in/dir/other/tool"} {
+		visitor(t, root+name, canary, read, "new")
+	}
 	if c.link != "" {
 		must(t, os.Symlink(root+"/"+c.link, root+"/"+c.b))
 	}
-	if c.exe {
-		program = root + "/in/dir/tool"
+	if c.tool != "" {
+		program = root + "/" + c.tool
 	}
 	give := mods{grant("rwx", root+"/in/dir"), dir(root + "/in/dir")}
 	if c.give != nil {
@@ -251,7 +258,7 @@ func TestSwapsWhileLaunching(t *testing.T) {
 func TestSwapsWhileResolving(t *testing.T) {
 	need.MountNamespace(t)
 	for name, c := range swapCases {
-		if c.link == "" || c.give != nil {
+		if !strings.HasPrefix(c.link, "out") || c.give != nil {
 			continue // by their names alone two directories are not told apart
 		}
 		t.Run(name, func(t *testing.T) {

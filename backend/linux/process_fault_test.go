@@ -244,6 +244,19 @@ func (f *faulty) names(ops []int) string {
 	return strings.Join(list, " and ")
 }
 
+// find is the step with this call.
+func (f *faulty) find(phase, text string) int {
+	f.t.Helper()
+	p := f.program()
+	for i := range p.Len() {
+		if p.Op(i).Phase == phase && strings.HasPrefix(p.Op(i).String(), text) {
+			return i
+		}
+	}
+	f.t.Fatalf("no step %s: %s", phase, text)
+	return -1
+}
+
 func (f *faulty) traces() traces {
 	f.t.Helper()
 	var tr traces
@@ -569,25 +582,15 @@ func TestStepsOfAFailureFail(t *testing.T) {
 	dir := openDir(t)
 	f := newFaulty(t, New(), faultySpec(t, dir, false), dir)
 	f.runs()
-	p := f.program()
-	find := func(phase, text string) int {
-		for i := range p.Len() {
-			if p.Op(i).Phase == phase && strings.HasPrefix(p.Op(i).String(), text) {
-				return i
-			}
-		}
-		t.Fatalf("no step %s: %s", phase, text)
-		return -1
-	}
 	for _, c := range []struct {
 		first, then int
 		commit      error
 	}{
-		{find("namespaces", "unshare(CLONE_NEWNET"), find("mounts", "exit_group(124)"), nil},
-		{find("namespaces", "unshare(CLONE_NEWUSER"), find("failure", "writev("), nil},
-		{find("mounts", "pivot_root("), find("failure", "writev("), nil},
-		{find("limits", "setsid("), find("failure", "writev("), nil},
-		{-1, find("exec", "exit_group(125)"), errors.New("no intent")},
+		{f.find("namespaces", "unshare(CLONE_NEWNET"), f.find("mounts", "exit_group(124)"), nil},
+		{f.find("namespaces", "unshare(CLONE_NEWUSER"), f.find("failure", "writev("), nil},
+		{f.find("mounts", "pivot_root("), f.find("failure", "writev("), nil},
+		{f.find("limits", "setsid("), f.find("failure", "writev("), nil},
+		{-1, f.find("exec", "exit_group(125)"), errors.New("no intent")},
 	} {
 		harm := []int{c.then}
 		if c.first >= 0 {
@@ -599,5 +602,23 @@ func TestStepsOfAFailureFail(t *testing.T) {
 		if ran || c.commit == nil && (o.Outcome.Status != report.SetupFailed || o.Exit != nil) {
 			t.Errorf("%s: ran %v, %+v", what, ran, o.Outcome)
 		}
+	}
+}
+
+// Without a death signal, and without looking for the launcher, init goes on
+// when that has failed; the barrier stays shut all the same.
+func TestLauncherFailsAlone(t *testing.T) {
+	need.MountNamespace(t)
+	adopt(t)
+	dir := openDir(t)
+	s := faultySpec(t, dir, false)
+	s.Accept = []spec.Weakening{"outlives-supervisor"}
+	f := newFaulty(t, New(), s, dir)
+	f.runs()
+	harm := []int{f.find("watch", "ppoll("), f.find("mounts", "recvfrom(from launcher")}
+	o, ran := f.launch(t.Context(), nil, harm)
+	f.nothingLeft(f.names(harm))
+	if ran || o.Outcome.Status != report.SetupFailed || !strings.HasPrefix(o.Outcome.Reason, "watch: ") {
+		t.Errorf("%s: ran %v, %+v", f.names(harm), ran, o.Outcome)
 	}
 }
