@@ -265,7 +265,7 @@ func TestSwapsWhileResolving(t *testing.T) {
 			root, req := c.visit(t)
 			s := &swapper{a: root + "/" + c.a, b: root + "/" + c.b}
 			sup := supervisor(t)
-			inside, outside, tries := 0, 0, rounds(t, 40, 500)
+			inside, outside, tries := 0, 0, rounds(t, 40, 250)
 			for round := range tries {
 				s.vary(round)
 				s.start(t)
@@ -315,7 +315,7 @@ func TestSwapsUnderACarveOut(t *testing.T) {
 		t.Fatalf("control: %q", o.Stdout)
 	}
 	ran := 0
-	tries := rounds(t, 40, 1000)
+	tries := rounds(t, 40, 500)
 	for round := range tries {
 		s.vary(round)
 		req := request(mods{grant("r", root+"/g"), grant("none", root+"/g/a/secret")}, "read-each", root+"/g/a/secret", root+"/g/swap/secret", root+"/g/a/secret")

@@ -649,7 +649,7 @@ func TestPostureOfManySpecs(t *testing.T) {
 		}
 	}
 	random := rand.New(rand.NewPCG(1, 2)) // the same every time
-	for range rounds(t, 100, 1000) {
+	for range rounds(t, 100, 500) {
 		choice := make([]int, len(axes))
 		for i, a := range axes {
 			choice[i] = random.IntN(len(a.ways))
