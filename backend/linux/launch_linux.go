@@ -316,7 +316,7 @@ func sender(oob []byte) (int, error) {
 }
 
 func (r *run) awaitReady() {
-	for !r.confined() {
+	for !r.confined() && r.failed == nil {
 		if m := r.receive(); m == nil {
 			return
 		}
@@ -324,7 +324,7 @@ func (r *run) awaitReady() {
 }
 
 // confined says that the boundary stands and the workload waits in it.
-func (r *run) confined() bool { return r.ready != nil && r.detached }
+func (r *run) confined() bool { return r.ready != nil && r.detached && r.failed == nil }
 
 // letGo closes the control pipe: the launcher kills and reaps what is left.
 func (r *run) letGo() {
@@ -339,7 +339,7 @@ func (r *run) open(ctx context.Context, wanted bool) {
 	if !wanted {
 		r.watch.because(report.Outcome{Status: report.Killed, Reason: "cancelled before the workload ran: " + context.Cause(ctx).Error()})
 	}
-	if r.watch.ended() || !r.confined() || r.failed != nil || r.fault != nil || r.mismatch != "" {
+	if r.watch.ended() || !r.confined() || r.fault != nil || r.mismatch != "" {
 		r.letGo()
 		return
 	}

@@ -615,10 +615,10 @@ func TestLauncherFailsAlone(t *testing.T) {
 	s.Accept = []spec.Weakening{"outlives-supervisor"}
 	f := newFaulty(t, New(), s, dir)
 	f.runs()
-	harm := []int{f.find("watch", "ppoll("), f.find("mounts", "recvfrom(from launcher")}
+	harm := []int{f.find("mounts", "ppoll("), f.find("mounts", "recvfrom(from launcher")}
 	o, ran := f.launch(t.Context(), nil, harm)
 	f.nothingLeft(f.names(harm))
-	if ran || o.Outcome.Status != report.SetupFailed || !strings.HasPrefix(o.Outcome.Reason, "watch: ") {
+	if ran || o.Outcome.Status != report.SetupFailed || !strings.HasPrefix(o.Outcome.Reason, "mounts: ") {
 		t.Errorf("%s: ran %v, %+v", f.names(harm), ran, o.Outcome)
 	}
 }
