@@ -73,6 +73,15 @@ func suite(m *testing.M) int {
 	return code
 }
 
+// rounds is need.Rounds with fewer of the long ones in the second pass.
+func rounds(t testing.TB, usual, long int) int {
+	t.Helper()
+	if os.Getenv(asVariable) != "" {
+		long /= 5
+	}
+	return need.Rounds(t, usual, max(usual, long))
+}
+
 func testFlag(name string) string {
 	if f := flag.Lookup("test." + name); f != nil {
 		return f.Value.String()

@@ -15,7 +15,6 @@ import (
 
 	"github.com/bvisor/bvisor/backend"
 	"github.com/bvisor/bvisor/internal/launcher"
-	"github.com/bvisor/bvisor/plan"
 	"github.com/bvisor/bvisor/report"
 	"github.com/bvisor/bvisor/spec"
 )
@@ -143,7 +142,7 @@ type run struct {
 	unread   error             // why that half could not be read
 	workload int               // its pidfd, -1 until then
 	ready    *launcher.Message // the workload's own account, at the barrier
-	detached bool              // nothing of the host's mounts is left
+	detached bool              // nothing of the host's mounts is left, and the launcher is bare
 	opened   int64
 	gone     int64       // when the tree was known to be gone
 	became   atomic.Bool // seen before the kill: the workload runs its program
@@ -318,8 +317,7 @@ func sender(oob []byte) (int, error) {
 }
 
 func (r *run) awaitReady() {
-	r.detached = !holds(r.launch.Plan, plan.MountNamespace)
-	for !r.confined() {
+	for !r.confined() && r.failed == nil {
 		if m := r.receive(); m == nil {
 			return
 		}
@@ -327,7 +325,7 @@ func (r *run) awaitReady() {
 }
 
 // confined says that the boundary stands and the workload waits in it.
-func (r *run) confined() bool { return r.ready != nil && r.detached }
+func (r *run) confined() bool { return r.ready != nil && r.detached && r.failed == nil }
 
 // letGo closes the control pipe: the launcher kills and reaps what is left.
 func (r *run) letGo() {

@@ -94,16 +94,18 @@ func lower(p plan.Plan, res *resolution, env []secret.Value, s slots) (*launcher
 	l.launcherLives()
 	l.Begin(launcher.RoleInit, "privileges")
 	l.dropPrivileges() // before the workload exists: it never had a capability
+	l.dumpable(0)      // before, too: what fails from here on, fails beside the workload
 	l.forkWorkload(workload)
 	if l.has(plan.LandlockDomain) {
 		l.Call("close", unix.SYS_CLOSE, l.ruleset)
 	}
 	l.forgetLeases()
-	l.undump(append([]int{0, 1, 2, l.slots.netRecv}, l.slots.passed...)) // after the fork: the workload must stay readable until it waits at the barrier
+	l.closeEach(append([]int{0, 1, 2, l.slots.netRecv}, l.slots.passed...)) // after the fork: the workload needs them
 	l.reap()
 
 	l.Mark(workload)
 	l.Begin(launcher.RoleWorkload, "limits")
+	l.dumpable(1) // again: the supervisor reads its posture
 	l.dieWithParent()
 	l.Call("close", unix.SYS_CLOSE, launcher.Flag(l.slots.netRecv, "from launcher"))
 	l.newSession()
@@ -340,42 +342,49 @@ func (l *lowering) watch(set, pid launcher.Arg) {
 	kill := l.NewLabel()
 	l.detachHost(set, kill)
 	l.Begin(launcher.RoleLauncher, "watch")
-	l.noCapabilities()
 	l.await(set, 2)
 	l.Mark(kill)
-	l.Call("kill", unix.SYS_KILL, pid, launcher.Flag(int(unix.SIGKILL), "SIGKILL")).Ignore()
+	l.Call("kill", unix.SYS_KILL, pid, launcher.Flag(int(unix.SIGKILL), "SIGKILL")) // of an unreaped child never ESRCH
 	l.Call("wait4", unix.SYS_WAIT4, pid, launcher.Record(launcher.OffInitStatus, "&init.status"), launcher.Flag(unix.WALL, "__WALL"),
 		launcher.Int(0)).To(launcher.Record(launcher.OffInitWait, "init.reaped")).Ignore()
 	l.message(launcher.MessageInit)
 	l.exit(0)
 }
 
-// await waits for one of the first n of the set.
+// await waits for one of the first n of the set. Nothing interrupts ppoll(2)
+// here but for good: there is no handler, and after a stop the kernel restarts
+// it (signal(7)). Should it fail all the same, or kill(2), the launcher ends, and
+// with it init by the parent-death signal.
 func (l *lowering) await(set launcher.Arg, n int) {
-	again := l.NewLabel()
-	l.Mark(again)
-	l.Call("ppoll", unix.SYS_PPOLL, set, launcher.Int(n), launcher.Int(0), launcher.Int(0), launcher.Int(0)).OnError(again)
+	l.Call("ppoll", unix.SYS_PPOLL, set, launcher.Int(n), launcher.Int(0), launcher.Int(0), launcher.Int(0))
 }
 
 // detachHost takes the host's mounts out of the boundary's namespace once init
-// has put its own root in their place, and says so: the barrier stays shut until
-// then. It takes a quarter as long as all other mounts, since the kernel waits
-// for every processor (synchronize_rcu_expedited in fs/namespace.c), and init
-// need not wait for it. "/" is the new root; what is mounted over it is the old.
+// has put its own root in their place, makes itself bare, and says so: the
+// barrier stays shut until then. It takes a quarter as long as all other mounts,
+// since the kernel waits for every processor (synchronize_rcu_expedited in
+// fs/namespace.c), and init need not wait for it. "/" is the new root; what is
+// mounted over it is the old.
 func (l *lowering) detachHost(set launcher.Arg, kill launcher.Label) {
-	l.undump([]int{bootNetRecv, bootHandover})
-	if !l.has(plan.MountNamespace) {
-		return
+	l.closeEach([]int{bootNetRecv, bootHandover})
+	l.dumpable(0)
+	if l.has(plan.MountNamespace) {
+		l.Begin(launcher.RoleLauncher, "mounts")
+		l.awaitEntered(set, kill)
+		l.Call("umount2", unix.SYS_UMOUNT2, l.Str("/"), launcher.Flag(unix.MNT_DETACH, "MNT_DETACH"))
 	}
-	l.Begin(launcher.RoleLauncher, "mounts")
+	l.noCapabilities()
+	l.message(launcher.MessageDetached)
+}
+
+// awaitEntered waits for init's word that it is in its own root.
+func (l *lowering) awaitEntered(set launcher.Arg, kill launcher.Label) {
 	l.await(set, 3)
 	entered, zero := l.NewLabel(), launcher.Int(0)
 	l.Call("recvfrom", unix.SYS_RECVFROM, launcher.Flag(bootNetSend, "from init"), l.Bytes(make([]byte, 8), "byte"), launcher.Int(1),
 		launcher.Flag(unix.MSG_DONTWAIT, "MSG_DONTWAIT"), zero, zero).Ignore().If(launcher.Int(1), entered)
 	l.Call("getpid", unix.SYS_GETPID).OnError(kill).Jump(kill) // the control pipe was closed, or init has ended
 	l.Mark(entered)
-	l.Call("umount2", unix.SYS_UMOUNT2, l.Str("/"), launcher.Flag(unix.MNT_DETACH, "MNT_DETACH"))
-	l.message(launcher.MessageDetached)
 }
 
 // dieWithParent ends the process when its parent thread does. Of the launcher
@@ -402,14 +411,17 @@ var (
 	noCaps    = make([]byte, 24)
 )
 
-// undump lets go of descriptors that are for others, and closes the process's
-// memory to them.
-func (l *lowering) undump(fds []int) {
+// closeEach lets go of descriptors that are for others.
+func (l *lowering) closeEach(fds []int) {
 	for _, fd := range fds {
 		l.Call("close", unix.SYS_CLOSE, launcher.Int(fd))
 	}
+}
+
+// dumpable opens the process's memory to others, or closes it.
+func (l *lowering) dumpable(v int) {
 	if l.has(plan.NotDumpable) {
-		l.Call("prctl", unix.SYS_PRCTL, launcher.Flag(unix.PR_SET_DUMPABLE, "PR_SET_DUMPABLE"), launcher.Int(0))
+		l.Call("prctl", unix.SYS_PRCTL, launcher.Flag(unix.PR_SET_DUMPABLE, "PR_SET_DUMPABLE"), launcher.Int(v))
 	}
 }
 
@@ -532,8 +544,10 @@ func (l *lowering) closeOnExec() {
 	l.done("descriptors")
 }
 
+// chdir goes to the working directory. Who has a root of its own stands in it
+// already; without one it would be the caller's directory.
 func (l *lowering) chdir() {
-	if dir := l.plan.Resolved.Spec.Workload.Dir; dir != "/" {
+	if dir := l.plan.Resolved.Spec.Workload.Dir; dir != "/" || !l.has(plan.MountNamespace) {
 		l.Call("chdir", unix.SYS_CHDIR, l.Str(dir))
 	}
 }

@@ -72,7 +72,11 @@ func (r *run) outcome(e *report.Exit) report.Outcome {
 	switch {
 	case r.failed != nil && (wanted.Status == "" || r.opened != 0):
 		op := r.program.Op(r.failed.Failed)
-		return failed("%s: step %d, %s: %s", op.Phase, r.failed.Failed, op, errno(r.failed.Errno))
+		o := failed("%s: step %d, %s: %s", op.Phase, r.failed.Failed, op, errno(r.failed.Errno))
+		if r.opened != 0 && op.Role != launcher.RoleWorkload {
+			o.Status = report.SupervisorFault // beside the workload, which may have run
+		}
+		return o
 	case r.mismatch != "":
 		return failed("posture: %s", r.mismatch)
 	case wanted.Status != "":
@@ -106,12 +110,13 @@ func errno(n int) string {
 }
 
 // executed says whether the workload became its program: by init's word, or by
-// what was seen of it before all was killed.
+// what was seen of it before all was killed. Output is the program's: nobody
+// before it writes to a captured stream.
 func (r *run) executed() bool {
 	if r.ended != nil {
 		return r.ended.Executed
 	}
-	return r.became.Load()
+	return r.became.Load() || r.watch.total() > 0
 }
 
 // transcript is the launcher's account: a phase is done when a process said

@@ -204,7 +204,7 @@ func TestSupervisorKilled(t *testing.T) {
 		inside = withToken(marked)
 		return len(inside) == 5
 	}, &said)
-	pidns := namespace(t, inside[len(inside)-1], "pid")
+	pidns := namespace(t, inside[0], "pid")
 	if own := namespace(t, os.Getpid(), "pid"); pidns == own {
 		t.Fatal("the victim is in the supervisor's pid namespace")
 	}

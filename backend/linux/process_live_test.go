@@ -172,14 +172,24 @@ func stdin(mode string) func(*spec.Spec) {
 	return func(s *spec.Spec) { s.Controls.Stdin.Mode = mode }
 }
 
-// withToken lists the processes whose command line holds the token, oldest first.
+// withToken lists the processes whose command line holds the token, oldest
+// first: by their numbers in their own pid namespace, since the host's begin
+// anew at some point.
 func withToken(token string) []int {
 	var pids []int
+	number := map[int]int{}
 	for _, pid := range processes() {
 		if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); err == nil && bytes.Contains(b, []byte(token)) && pid != os.Getpid() {
 			pids = append(pids, pid)
+			status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid)) // nothing of one that has ended
+			_, rest, _ := strings.Cut(string(status), "\nNSpid:")
+			line, _, _ := strings.Cut(rest, "\n")
+			if f := strings.Fields(line); len(f) > 0 {
+				number[pid], _ = strconv.Atoi(f[len(f)-1])
+			}
 		}
 	}
+	slices.SortFunc(pids, func(a, b int) int { return number[a] - number[b] })
 	return pids
 }
 

@@ -177,6 +177,22 @@ func TestOutputBudget(t *testing.T) {
 	}
 }
 
+// A program that wrote too much may be gone before it is looked at; what it
+// wrote says that it ran.
+func TestOutputBudgetOfAProgramThatIsGone(t *testing.T) {
+	c := newCalls()
+	c.quiet(unix.SYS_WRITE, num(1), c.Str("too much"), num(8))
+	path := c.file(t)
+	for range 50 {
+		o := runCommand(t, path, budget(spec.Output, 4))
+		o.ended(t, report.BudgetExceeded, "output", 0)
+		if fact(o, report.WorkloadLaunched) == nil {
+			t.Errorf("no fact says that it was launched: %+v", o.Report.Facts)
+		}
+		o.reports(t, report.BudgetExceeded, "output")
+	}
+}
+
 // A descendant that keeps the pipes does not hold up the run's end.
 func TestDaemonDoesNotHoldUpTheEnd(t *testing.T) {
 	used.Store("linger", true)

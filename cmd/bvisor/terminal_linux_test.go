@@ -604,6 +604,72 @@ func TestTTYPrograms(t *testing.T) {
 	})
 }
 
+// interactive is the recipe of programs that need a terminal: TestTTYRecipe
+// does what it says, TestRecipes the others.
+const interactive = "interactive"
+
+// Every command of the recipe works as it is written, and so does its spec.
+func TestTTYRecipe(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(recipes, interactive+".md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What is done with the program that a command starts.
+	sessions := map[string]func(d *desk){
+		"bash":    func(d *desk) { d.kinds("echo in''side; exit\r"); d.see("inside") },
+		"vim":     func(d *desk) { d.see("~"); d.kinds("ihello\x1b:wq\r") },
+		"less":    func(d *desk) { d.see("line number 28"); d.kinds("q") },
+		"python3": func(d *desk) { d.see(">>> "); d.kinds("print(6 * 7, 'is it'); exit()\r"); d.see("42 is it") },
+	}
+	tried := map[string]bool{}
+	begin := func(t *testing.T, program string) *desk {
+		need.Program(t, program)
+		d := newDesk(t)
+		d.must(os.Mkdir(filepath.Join(d.dir, "notes"), 0o755))
+		d.file("big.log", strings.Repeat("line number 28\n", 100))
+		return d
+	}
+	finish := func(d *desk, program string) {
+		sessions[program](d)
+		if code := d.end(); code != 0 {
+			d.Errorf("exit code %d; shown: %q", code, d.all())
+		}
+	}
+	for line := range strings.Lines(string(text)) {
+		command, _, _ := strings.Cut(line, " #")
+		args := strings.Fields(command)
+		if len(args) < 2 || args[0] != "bvisor" || args[1] != "run" {
+			continue
+		}
+		program := args[slices.Index(args, "--")+1]
+		t.Run(program, func(t *testing.T) {
+			d := begin(t, program)
+			d.start(args[1:]...)
+			finish(d, program)
+			if program == "vim" {
+				if got, err := os.ReadFile(filepath.Join(d.dir, "notes/today")); string(got) != "hello\n" {
+					t.Errorf("the file holds %q, %v", got, err)
+				}
+			}
+		})
+		tried[program] = true
+	}
+	if len(tried) != len(sessions) {
+		t.Errorf("the recipe has commands for %v, expected one for each of %d programs", tried, len(sessions))
+	}
+	t.Run("spec", func(t *testing.T) {
+		_, rest, _ := strings.Cut(string(text), "```yaml\n")
+		yaml, _, found := strings.Cut(rest, "```")
+		if !found {
+			t.Fatal("there is no spec")
+		}
+		d := begin(t, "bash")
+		d.file("job.yaml", yaml)
+		d.start("run", "--spec", "job.yaml")
+		finish(d, "bash")
+	})
+}
+
 // Without a terminal there is nothing to relay to, which is said before
 // anything is started.
 func TestTTYNeedsATerminal(t *testing.T) {

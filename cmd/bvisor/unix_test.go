@@ -3,6 +3,7 @@
 package main
 
 import (
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -28,6 +29,10 @@ const recipes = "../../docs/recipes"
 func TestScriptsAsOrdinaryUser(t *testing.T) { asOrdinaryUser(t, "TestScripts") }
 
 func TestTTYAsOrdinaryUser(t *testing.T) { asOrdinaryUser(t, "TestTTY.*") }
+
+func TestCommandsBesideEachOtherAsOrdinaryUser(t *testing.T) {
+	asOrdinaryUser(t, "TestManyCommandsAtOnce|TestSignalsAtAnyMoment")
+}
 
 // asOrdinaryUser runs a test once more without privileges when the tests run as
 // root, whose rights hide what an ordinary user would meet.
@@ -71,7 +76,7 @@ func asOrdinaryUser(t *testing.T, name string) {
 	if err := os.Chown(temp, user, user); err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(test, "-test.run=^"+name+"$", "-test.timeout=10m")
+	cmd := exec.Command(test, "-test.run=^("+name+")$", "-test.skip="+flag.Lookup("test.skip").Value.String(), "-test.timeout=10m")
 	cmd.Dir = here
 	cmd.Env = append(os.Environ(), "TMPDIR="+temp, "HOME="+temp, "GOCACHE="+filepath.Join(temp, "gocache"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user, Gid: user}}

@@ -18,7 +18,7 @@ const (
 	MessageInit   = 4 // launcher: init has been reaped
 
 	MessageSettled  = 5 // workload: its namespaces, limits and descriptors are what they will be
-	MessageDetached = 6 // launcher: nothing of the host's mounts is left in the boundary's namespace
+	MessageDetached = 6 // launcher: nothing of the host's mounts is left in the boundary's namespace, and it has no capability
 )
 
 // Byte offsets in the record, which stands at the start of the data segment.

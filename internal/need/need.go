@@ -63,6 +63,24 @@ func OrdinaryUser(t testing.TB) {
 	}
 }
 
+// LongVariable asks, with 1, for the long form of tests that repeat something.
+const LongVariable = "BVISOR_LONG"
+
+// Rounds is how often a test repeats what it does: a fifth of usual with
+// -short, long where BVISOR_LONG=1 asks for it. The log says which.
+func Rounds(t testing.TB, usual, long int) int {
+	t.Helper()
+	n := usual
+	switch {
+	case os.Getenv(LongVariable) == "1":
+		n = long
+	case testing.Short():
+		n = max(usual/5, 1)
+	}
+	t.Logf("%d rounds; %s=1 makes it %d", n, LongVariable, long)
+	return n
+}
+
 // File needs a file of the host, such as an ordinary program.
 func File(t testing.TB, name string) {
 	t.Helper()
