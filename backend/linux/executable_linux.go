@@ -99,12 +99,7 @@ func (r *resolver) tryExecutable(b *Backend, name string) *backend.CommandError 
 	head := make([]byte, 1024)
 	n, _ := f.ReadAt(head, 0)
 	script := strings.HasPrefix(string(head[:n]), "#!")
-	needs := loader(f, head[:n])
-	if script {
-		line, _, _ := strings.Cut(string(head[2:n]), "\n")
-		needs, _, _ = strings.Cut(strings.TrimSpace(line), " ")
-	}
-	if err := r.interpreter(needs, fail); err != nil {
+	if err := r.interpreter(interpreterOf(f, head[:n]), fail); err != nil {
 		return err
 	}
 	sum, err := b.digests.of(f, &p.stat)
@@ -116,6 +111,21 @@ func (r *resolver) tryExecutable(b *Backend, name string) *backend.CommandError 
 	r.links = append(r.links, p.links...)
 	r.resolved.Executable = spec.Executable{Named: command, Path: inside, SHA256: sum, Size: p.stat.Size, Script: script}
 	return nil
+}
+
+// interpreterOf returns what the kernel executes to run a program: what its "#!"
+// line names (execve(2)), or its loader; "" is none.
+func interpreterOf(f io.ReaderAt, head []byte) string {
+	rest, script := strings.CutPrefix(string(head), "#!")
+	if !script {
+		return loader(f, head)
+	}
+	line, _, _ := strings.Cut(rest, "\n")
+	fields := strings.FieldsFunc(line, func(c rune) bool { return c == ' ' || c == '\t' })
+	if len(fields) == 0 {
+		return ""
+	}
+	return fields[0]
 }
 
 // loader returns what an ELF program names as its interpreter (elf(5),
