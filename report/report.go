@@ -171,6 +171,7 @@ const (
 	PlaceholderMade           = "placeholder_made"
 	PlaceholderRemoved        = "placeholder_removed"
 	SecretRedacted            = "secret_redacted"
+	DenialsObserved           = "denials_observed"
 	Unobserved                = "unobserved" // something that could not be seen, named
 )
 

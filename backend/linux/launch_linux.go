@@ -178,6 +178,7 @@ func (r *run) settle() {
 		}
 		r.launcher.close()
 	}
+	r.witness.finish()
 	r.endGuard()
 	r.removePlaceholders()
 	for _, c := range r.closers {

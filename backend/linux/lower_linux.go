@@ -111,15 +111,15 @@ func lower(p plan.Plan, res *resolution, env []secret.Value, s slots) (*launcher
 	l.limits()
 	l.chdir()
 	l.Begin(launcher.RoleWorkload, "descriptors")
-	l.openExecutable() // before the domain and while opening still needs no right
-	l.closeOnExec()    // after the last open
+	l.openExecutable()                   // before the domain and while opening still needs no right
+	if err := l.observer(); err != nil { // before the filter, which lets nobody have a listener
+		return nil, err
+	}
+	l.closeOnExec() // after the last open
 	l.message(launcher.MessageSettled)
 	l.Begin(launcher.RoleWorkload, "landlock")
 	l.domain() // after the mounts, which a domain forbids
 	l.Begin(launcher.RoleWorkload, "seccomp")
-	if err := l.observer(); err != nil { // before the filter, which lets nobody have a listener
-		return nil, err
-	}
 	if err := l.filter(); err != nil { // last, so that few calls run under it
 		return nil, err
 	}

@@ -221,6 +221,9 @@ func (r *run) facts(o report.Observation) []report.Fact {
 	if reached("seccomp") {
 		add(report.FilterInstalled)
 	}
+	if r.witness != nil {
+		add(report.DenialsObserved, r.witness.counts()...)
+	}
 	if o.Posture != nil {
 		for _, n := range o.Posture.Namespaces {
 			if n.Name == "net" {

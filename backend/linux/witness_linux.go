@@ -3,6 +3,7 @@
 package linux
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
@@ -65,10 +66,11 @@ func (r *run) witnessDenials() {
 	if !observed(r.launch.Plan) || r.ready == nil || r.fault != nil || r.mismatch != "" {
 		return
 	}
-	v, err := newView(r.launch.Plan, r.pid)
-	if err == nil && r.observer < 0 {
-		err = fmt.Errorf("no observer came from the workload")
+	if r.observer < 0 {
+		r.fault = errors.New("observe denials: no observer came from the workload")
+		return
 	}
+	v, err := newView(r.launch.Plan, r.pid)
 	if err != nil {
 		r.fault = fmt.Errorf("observe denials: %w", err)
 		return
@@ -268,6 +270,14 @@ func (w *witness) completeness() report.Completeness {
 		why = append(why, "the observer ended early: "+w.failure.Error())
 	}
 	return report.Completeness{Level: report.LevelPartial, Why: strings.Join(why, "; ")}
+}
+
+// counts are what a fact says of the looking.
+func (w *witness) counts() []plan.Param {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return []plan.Param{{Name: "listed", Value: strconv.Itoa(len(w.denials))}, {Name: "unlisted", Value: strconv.FormatInt(w.left, 10)},
+		{Name: "unread", Value: strconv.FormatInt(w.unseen, 10)}}
 }
 
 // mechanismsOf joins the names of what holds a requirement.
