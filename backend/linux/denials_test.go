@@ -168,7 +168,7 @@ func TestDeniedReadIsExplained(t *testing.T) {
 			o.partial(t)
 			d := o.seen(secret)
 			if d == nil {
-				t.Fatalf("%s was not seen: %+v", secret, o.Report.Denied)
+				t.Fatalf("%s was not seen: %+v, %+v", secret, o.Report.Denied, o.Report.Completeness)
 			}
 			if d.Access != "r" || d.Mechanism != "mount-namespace" || d.Allow != "--read "+secret || d.Program != place.exe || d.Act != "read "+secret {
 				t.Errorf("got %+v", *d)

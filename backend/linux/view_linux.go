@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -23,8 +24,9 @@ type view struct {
 	plan   plan.Plan
 	root   int // its root directory
 	mounts []hostMount
-	own    bool   // it has a root of its own
-	held   string // what holds the file grants
+	own    bool         // it has a root of its own
+	held   string       // what holds the file grants
+	unseen atomic.Int64 // attempts that could not be read or judged
 }
 
 func newView(p plan.Plan, pid int) (*view, error) {
@@ -74,11 +76,14 @@ func (v *view) resolve(name string, noFollow bool) (place, error) {
 	switch err {
 	case nil:
 		return v.found(fd)
-	case unix.ENOENT, unix.ENOTDIR:
-		return v.missing(name, noFollow)
+	case unix.ENOENT, unix.ENOTDIR, unix.EAGAIN: // EAGAIN: "..", while something was renamed or mounted somewhere
+		return v.walk(name, noFollow)
 	case unix.EACCES: // a directory that is closed, or a mask
 		return place{path: path.Clean(name), fd: -1}, nil
+	case unix.ELOOP, unix.ENAMETOOLONG: // to the workload, too, or it is a link of /proc
+		return place{fd: -1}, errApart
 	}
+	v.unseen.Add(1)
 	return place{fd: -1}, errApart
 }
 
@@ -97,9 +102,9 @@ func (v *view) found(fd int) (place, error) {
 	return p, nil
 }
 
-// missing finds the canonical path of what is not there: links on the way are
-// followed to where they would lead.
-func (v *view) missing(name string, noFollow bool) (place, error) {
+// walk goes component by component, to find the canonical path of what is not
+// there: links on the way are followed to where they would lead.
+func (v *view) walk(name string, noFollow bool) (place, error) {
 	at, links := "/", 0
 	buf := make([]byte, unix.PathMax)
 	for rest := strings.Split(name, "/"); len(rest) > 0; {
@@ -124,7 +129,10 @@ func (v *view) missing(name string, noFollow bool) (place, error) {
 			return place{path: path.Join(append([]string{next}, rest...)...), fd: -1}, os.ErrNotExist
 		case noFollow && err == nil && strings.Trim(strings.Join(rest, ""), ".") == "":
 			at = next
-		case err != nil || links == maxLinks:
+		case links == maxLinks:
+			return place{fd: -1}, errApart
+		case err != nil:
+			v.unseen.Add(1)
 			return place{fd: -1}, errApart
 		default:
 			links++
@@ -135,7 +143,12 @@ func (v *view) missing(name string, noFollow bool) (place, error) {
 			rest = append(strings.Split(target, "/"), rest...)
 		}
 	}
-	return place{fd: -1}, errApart // it came to be meanwhile
+	fd, err := unix.Openat2(v.root, rel(at), &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC | unix.O_NOFOLLOW, Resolve: unix.RESOLVE_NO_SYMLINKS})
+	if err != nil {
+		v.unseen.Add(1) // it changes faster than it can be looked at
+		return place{fd: -1}, errApart
+	}
+	return v.found(fd)
 }
 
 // finding is one attempt that the plan does not give, as candidates: the first

@@ -37,7 +37,6 @@ type witness struct {
 	denials []*denial
 	index   map[denialKey]*denial
 	left    int64 // attempts of denials that were not kept
-	unseen  int64 // attempts that could not be read or judged
 }
 
 // denial is one thing that was asked for, as often as it was.
@@ -107,7 +106,7 @@ func (w *witness) look(c *notify.Call) func() {
 		switch {
 		case err == errNothing:
 		case err != nil:
-			w.miss()
+			w.unseen.Add(1)
 		default:
 			findings = append(findings, w.judge(a, 0)...)
 		}
@@ -118,7 +117,7 @@ func (w *witness) look(c *notify.Call) func() {
 	program, _ := os.Readlink("/proc/" + strconv.Itoa(int(c.PID)) + "/exe") // "": nobody can say
 	if !c.Waiting() {
 		// What was read may be another process's, and the view may be gone.
-		w.miss()
+		w.unseen.Add(1)
 		return nil
 	}
 	return func() {
@@ -128,19 +127,13 @@ func (w *witness) look(c *notify.Call) func() {
 	}
 }
 
-func (w *witness) miss() {
-	w.mu.Lock()
-	w.unseen++
-	w.mu.Unlock()
-}
-
 // keep notes the first candidate of a finding that holds on the host.
 func (w *witness) keep(f finding, program string) {
 	for _, c := range f {
 		if c.host != "" {
 			there, known := w.onHost(c.host)
 			if !known {
-				w.miss()
+				w.unseen.Add(1)
 				return
 			}
 			if !there {
@@ -260,8 +253,8 @@ func (w *witness) completeness() report.Completeness {
 	defer w.mu.Unlock()
 	why := []string{"attempts on paths and unix sockets were seen before the kernel decided and judged against the plan; " +
 		"what the system call filter itself refuses, network sockets among it, was not seen"}
-	if w.unseen > 0 {
-		why = append(why, fmt.Sprintf("%d attempts could not be read or judged", w.unseen))
+	if n := w.unseen.Load(); n > 0 {
+		why = append(why, fmt.Sprintf("%d attempts could not be read or judged", n))
 	}
 	if w.left > 0 {
 		why = append(why, fmt.Sprintf("%d more attempts are not listed: the list is full, or their names are too long", w.left))
@@ -277,7 +270,7 @@ func (w *witness) counts() []plan.Param {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return []plan.Param{{Name: "listed", Value: strconv.Itoa(len(w.denials))}, {Name: "unlisted", Value: strconv.FormatInt(w.left, 10)},
-		{Name: "unread", Value: strconv.FormatInt(w.unseen, 10)}}
+		{Name: "unread", Value: strconv.FormatInt(w.unseen.Load(), 10)}}
 }
 
 // mechanismsOf joins the names of what holds a requirement.
