@@ -54,6 +54,12 @@ func (r *resolver) executable(b *Backend) error {
 	return best
 }
 
+// ungranted says which grant lacks.
+func ungranted(e *backend.CommandError, path string) *backend.CommandError {
+	e.Grant, e.Hint = path, "grant it with --exec "+path
+	return e
+}
+
 func (r *resolver) searchPath() string {
 	for _, e := range r.spec.Capabilities.Environment {
 		if e.Name == "PATH" && e.Lease == "" {
@@ -83,11 +89,11 @@ func (r *resolver) tryExecutable(b *Backend, name string) *backend.CommandError 
 	inside, root := r.inside(p.path)
 	switch {
 	case inside == "":
-		return fail(false, "is not in the boundary", "grant it with --exec "+p.path)
+		return ungranted(fail(false, "is not in the boundary", ""), p.path)
 	case p.kind() != spec.KindFile:
 		return fail(false, "is not a regular file", "")
 	case !root.Access.Exec():
-		return fail(false, "is granted by "+root.Named+" without the right to execute", "grant it with --exec "+p.path)
+		return ungranted(fail(false, "is granted by "+root.Named+" without the right to execute", ""), p.path)
 	case unix.Faccessat(unix.AT_FDCWD, p.path, unix.X_OK, unix.AT_EACCESS) != nil:
 		return fail(false, "is not executable", "chmod +x it")
 	}
@@ -170,7 +176,7 @@ func (r *resolver) interpreter(name string, fail func(bool, string, string) *bac
 	defer unix.Close(p.fd)
 	r.links = append(r.links, p.links...)
 	if inside, root := r.inside(p.path); inside == "" || !root.Access.Exec() {
-		return fail(false, "needs the interpreter "+p.path+", which the boundary does not let it execute", "grant it with --exec "+p.path)
+		return ungranted(fail(false, "needs the interpreter "+p.path+", which the boundary does not let it execute", ""), p.path)
 	}
 	return nil
 }

@@ -210,7 +210,9 @@ func (v *view) judgeMissing(a attempt, p place) []finding {
 	c.connect = a.connect
 	if r := v.granted(p.path); r != nil && r.Role == spec.RoleCarveOut {
 		c.allow, c.host = false, v.hostPath(p.path)
-	} else if r != nil || v.temp(p.path) != nil {
+	} else if t := v.temp(p.path); t != nil && (a.create || a.makes) {
+		return nil // it is made there, whatever the host has
+	} else if t == nil && r != nil {
 		return nil // the host has no such file either
 	}
 	return []finding{{c}}

@@ -138,7 +138,7 @@ func (c *cli) run(o *runOptions, args []string) error {
 		if by, ok := errors.AsType[*interrupted](cause); ok {
 			return &failure{code: exitSignal + int(by.signal), err: fmt.Errorf("%w; nothing was started", by)}
 		}
-		return err
+		return elsewhere(err)
 	}
 	return c.finish(o, state, b, result, cause, err)
 }
@@ -237,9 +237,11 @@ func (c *cli) tell(o *runOptions, result *bvisor.Result, code int, stale bool) {
 	switch {
 	case r.Refusal != nil:
 		c.hint(`"bvisor probe" shows what this host can hold; nothing was started`)
-	case code == exitNotFound:
+	case code == exitNotFound && r.Outcome.Status == report.SetupFailed:
 		// execve(2) names neither: the file itself was looked up before.
 		c.hint("the loader or interpreter that the program names is not in the boundary; grant it, for example with presets: [system]")
+	case r.Outcome.Status == report.Failed && (code == exitNotFound || code == exitCannotExec):
+		c.notStarted(r, result.Output["stderr"])
 	case stale:
 		c.hint(`"bvisor probe" looks at this host again`)
 	}
