@@ -112,7 +112,7 @@ func (c *cli) learn(o *learnOptions, args []string) error {
 	s := state.Supervisor(b)
 	defer s.Wait()
 	s.Protected = append(s.Protected, o.protected()...)
-	l := &lesson{spec: sp.Rebase(cwd), cwd: cwd, home: home, writes: o.writes, why: map[string]string{}, known: map[string]bool{}}
+	l := &lesson{spec: asWritten(sp.Rebase(cwd)), cwd: cwd, home: home, writes: o.writes, why: map[string]string{}, known: map[string]bool{}}
 	if err := l.rounds(ctx, c, s, cancel, o.rounds, func() error { return state.Forget(b) }); err != nil {
 		return err
 	}
@@ -198,6 +198,9 @@ func (l *lesson) take(ctx context.Context, s *bvisor.Supervisor, d report.Denied
 		return false
 	}
 	why := withheld(d.Path, l.cwd, l.home)
+	if fit(d.Path) != d.Path {
+		why = "its name has characters that a reader of the spec would not see"
+	}
 	writing := strings.Contains(d.Access, "w")
 	switch {
 	case why == "" && writing && !l.writes:
@@ -306,7 +309,7 @@ func (l *lesson) text() (string, error) {
 	if err == nil {
 		err = spec.Validate(back)
 	}
-	if err == nil && !sameGrants(back.Capabilities.Filesystem, l.spec.Capabilities.Filesystem) {
+	if err == nil && !sameSpec(back, l.spec) {
 		err = errors.New("it reads differently")
 	}
 	if err != nil {

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
+	"github.com/bvisor/bvisor/internal/canonical"
 	"github.com/bvisor/bvisor/internal/terminal"
 	"github.com/bvisor/bvisor/spec"
 )
@@ -160,9 +163,23 @@ func jsonText(v any) string {
 	return string(text)
 }
 
-// sameGrants says whether two lists of grants give the same.
-func sameGrants(a, b []spec.Grant) bool {
-	return slices.EqualFunc(a, b, func(x, y spec.Grant) bool {
-		return x.Access == y.Access && x.NonRecursive == y.NonRecursive && x.Optional == y.Optional && slices.Equal(x.Paths, y.Paths)
-	})
+// sameSpec says whether two specs ask for the same, whoever asks for it.
+func sameSpec(a, b spec.Spec) bool {
+	x, errX := canonical.Marshal(spec.Expand(asWritten(a)))
+	y, errY := canonical.Marshal(spec.Expand(asWritten(b)))
+	return errX == nil && errY == nil && bytes.Equal(x, y)
+}
+
+// asWritten is a spec as if all of it stood in a file.
+func asWritten(s spec.Spec) spec.Spec {
+	s.Capabilities.Filesystem = slices.Clone(s.Capabilities.Filesystem)
+	for i := range s.Capabilities.Filesystem {
+		s.Capabilities.Filesystem[i].Origin = spec.FromSpec
+	}
+	s.Budgets = maps.Clone(s.Budgets)
+	for d, b := range s.Budgets {
+		b.Origin = spec.FromSpec
+		s.Budgets[d] = b
+	}
+	return s
 }
