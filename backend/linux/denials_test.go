@@ -18,6 +18,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/bvisor/bvisor"
 	"github.com/bvisor/bvisor/internal/need"
 	"github.com/bvisor/bvisor/internal/victim"
 	"github.com/bvisor/bvisor/plan"
@@ -423,4 +424,21 @@ func TestSupervisorKilledWhileObserving(t *testing.T) {
 	must(t, cmd.Process.Kill())
 	cmd.Wait()
 	eventually(t, "everything gone", func() bool { return len(withToken(marked)) == 0 && len(inNamespace("pid", pidns)) == 0 })
+}
+
+// A boundary that was armed before anybody asked for a run is observed, too.
+func TestDeniedReadInPreparedBoundary(t *testing.T) {
+	file := tree(t, "secret") + "/secret"
+	a := prepared(t, supervisor(t), 1, system(explained), "sh", "-c", "cat "+file+" || true")
+	for range 2 {
+		o := a.once(bvisor.Request{})
+		o.wasPrepared(t, true)
+		o.partial(t)
+		if d := o.seen(file); d == nil || d.Times != 1 {
+			t.Errorf("seen: %+v", o.Report.Denied)
+		}
+	}
+	if out, err := exec.Command("cat", file).Output(); err != nil || string(out) != "secret" {
+		t.Errorf("control: %q, %v", out, err)
+	}
 }
