@@ -252,7 +252,7 @@ func (w *witness) completeness() report.Completeness {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	why := []string{"attempts on paths and unix sockets were seen before the kernel decided and judged against the plan; " +
-		"what the system call filter itself refuses, network sockets among it, was not seen"}
+		"what the system call filter itself refuses, network sockets among it, and network addresses were not seen"}
 	if n := w.unseen.Load(); n > 0 {
 		why = append(why, fmt.Sprintf("%d attempts could not be read or judged", n))
 	}

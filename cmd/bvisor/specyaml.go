@@ -21,11 +21,11 @@ func specText(s spec.Spec, remark func(spec.Grant) string) string {
 	line("version: %d", s.Version)
 	w := s.Workload
 	if w.Wasm != "" {
-		line("workload: {wasm: %s, args: %s%s}", inQuotes(w.Wasm), listed(w.Args), member("dir", w.Dir))
+		line("workload: {wasm: %s, args: %s%s}", inQuotes(w.Wasm), inBrackets(w.Args), member("dir", w.Dir))
 	} else {
-		line("workload: {command: %s%s}", listed(w.Command), member("dir", w.Dir))
+		line("workload: {command: %s%s}", inBrackets(w.Command), member("dir", w.Dir))
 	}
-	line("presets: %s", listed(s.Presets))
+	line("presets: %s", inBrackets(s.Presets))
 	line("capabilities:")
 	line("  filesystem:%s", emptyList(s.Capabilities.Filesystem))
 	for _, g := range s.Capabilities.Filesystem {
@@ -39,11 +39,14 @@ func specText(s spec.Spec, remark func(spec.Grant) string) string {
 		if text := remark(g); text != "" {
 			line("    # %s", comment(text))
 		}
-		line("    - {access: %s, paths: %s%s}", g.Access, listed(g.Paths), extra)
+		line("    - {access: %s, paths: %s%s}", g.Access, inBrackets(g.Paths), extra)
 	}
-	if len(s.Capabilities.Network.Allow) > 0 {
-		line("  network: {allow: %s}", listed(s.Capabilities.Network.Allow))
-	} else {
+	switch n := s.Capabilities.Network; {
+	case len(n.Allow) > 0:
+		line("  network: {allow: %s}", inBrackets(n.Allow))
+	case n.Loopback:
+		line("  network: %s", spec.NetworkLoopback)
+	default:
 		line("  network: none")
 	}
 	line("  environment:%s", emptyMap(s.Capabilities.Environment))
@@ -65,12 +68,12 @@ func specText(s spec.Spec, remark func(spec.Grant) string) string {
 		line("budgets:")
 		for _, d := range spec.Dimensions {
 			if bound, ok := s.Budgets[d]; ok {
-				line("  %s: {limit: %s, guarantee: %s, evidence: %s}", d, amountText(d, bound.Limit), guaranteeText(bound.Guarantee), listed(bound.Evidence))
+				line("  %s: {limit: %s, guarantee: %s, evidence: %s}", d, amountText(d, bound.Limit), guaranteeText(bound.Guarantee), inBrackets(bound.Evidence))
 			}
 		}
 	}
-	line("evidence: %s", listed(s.Evidence))
-	line("accept: %s", listed(s.Accept))
+	line("evidence: %s", inBrackets(s.Evidence))
+	line("accept: %s", inBrackets(s.Accept))
 	return b.String()
 }
 
@@ -100,7 +103,7 @@ func controlsText(line func(string, ...any), c spec.Controls) {
 		}
 	}
 	if a := c.Artifacts; a != nil {
-		line("  artifacts: {paths: %s, commit: %s, durability: %s}", listed(a.Paths), a.Commit, a.Durability)
+		line("  artifacts: {paths: %s, commit: %s, durability: %s}", inBrackets(a.Paths), a.Commit, a.Durability)
 	}
 	if c.Kill.Grace > 0 {
 		line("  kill: {tree: atomic, grace: %dns}", int64(c.Kill.Grace))
@@ -145,7 +148,7 @@ func emptyMap[T any](list []T) string {
 	return ""
 }
 
-func listed[S ~string](list []S) string {
+func inBrackets[S ~string](list []S) string {
 	quoted := make([]string, 0, len(list))
 	for _, s := range list {
 		quoted = append(quoted, inQuotes(string(s)))

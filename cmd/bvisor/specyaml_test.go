@@ -41,7 +41,9 @@ func TestSpecTextReadsBack(t *testing.T) {
 	wasm := full
 	wasm.Workload = spec.Workload{Wasm: "/m.wasm", Args: []string{"-x", ""}, Dir: "/a b"}
 	wasm.Controls.Artifacts = &spec.Artifacts{Paths: []string{"/a b"}, Commit: "never", Durability: "durable"}
-	for name, s := range map[string]spec.Spec{"full": full, "wasm": wasm, "empty": {Version: spec.Version, Workload: spec.Workload{Command: []string{"x"}}},
+	loop := full
+	loop.Capabilities.Network = spec.Network{Loopback: true}
+	for name, s := range map[string]spec.Spec{"full": full, "loopback": loop, "wasm": wasm, "empty": {Version: spec.Version, Workload: spec.Workload{Command: []string{"x"}}},
 		"default": spec.Default("/somewhere", []string{"make"})} {
 		text := specText(s, func(spec.Grant) string { return "asked\nby \x1b[2J somebody" })
 		back, err := spec.Parse(name, []byte(text))
