@@ -91,6 +91,9 @@ func (c *cli) learn(o *learnOptions, args []string) error {
 	if len(sp.Capabilities.FDs) > 0 {
 		return usage("--fd: a descriptor cannot be handed over more than once")
 	}
+	if sp.Controls.Stdin.Mode == spec.StdinTTY {
+		return usage("--tty: nobody is there to use a terminal again and again").hinted("learn without a terminal; run --tty --spec FILE adds one")
+	}
 	cwd, err := os.Getwd()
 	if err != nil {
 		return usage("working directory: %w", err)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -241,7 +242,7 @@ func (c *cli) tell(o *runOptions, result *bvisor.Result, code int, stale bool) {
 		// execve(2) names neither: the file itself was looked up before.
 		c.hint("the loader or interpreter that the program names is not in the boundary; grant it, for example with presets: [system]")
 	case r.Outcome.Status == report.Failed && (code == exitNotFound || code == exitCannotExec):
-		c.notStarted(r, result.Output["stderr"])
+		c.notStarted(r, slices.Concat(result.Output["stderr"], result.Output[spec.StreamTTY]))
 	case stale:
 		c.hint(`"bvisor probe" looks at this host again`)
 	}

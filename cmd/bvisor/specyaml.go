@@ -90,8 +90,8 @@ func controlsText(line func(string, ...any), c spec.Controls) {
 	switch c.Stdin.Mode {
 	case spec.StdinFile:
 		line("  stdin: {file: %s}", inQuotes(c.Stdin.File))
-	case spec.StdinInherit:
-		line("  stdin: inherit")
+	case spec.StdinInherit, spec.StdinTTY:
+		line("  stdin: %s", c.Stdin.Mode)
 	default:
 		line("  stdin: none")
 	}

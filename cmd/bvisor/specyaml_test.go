@@ -41,9 +41,12 @@ func TestSpecTextReadsBack(t *testing.T) {
 	wasm := full
 	wasm.Workload = spec.Workload{Wasm: "/m.wasm", Args: []string{"-x", ""}, Dir: "/a b"}
 	wasm.Controls.Artifacts = &spec.Artifacts{Paths: []string{"/a b"}, Commit: "never", Durability: "durable"}
+	tty := full
+	tty.Controls.Stdin = spec.Stdin{Mode: spec.StdinTTY}
+	tty.Controls.Capture = []spec.Capture{{Stream: spec.StreamTTY, Limit: 9}}
 	loop := full
 	loop.Capabilities.Network = spec.Network{Loopback: true}
-	for name, s := range map[string]spec.Spec{"full": full, "loopback": loop, "wasm": wasm, "empty": {Version: spec.Version, Workload: spec.Workload{Command: []string{"x"}}},
+	for name, s := range map[string]spec.Spec{"full": full, "loopback": loop, "tty": tty, "wasm": wasm, "empty": {Version: spec.Version, Workload: spec.Workload{Command: []string{"x"}}},
 		"default": spec.Default("/somewhere", []string{"make"})} {
 		text := specText(s, func(spec.Grant) string { return "asked\nby \x1b[2J somebody" })
 		back, err := spec.Parse(name, []byte(text))
