@@ -104,7 +104,8 @@ func (a *attempt) observed(o report.Observation, env []secret.Value) *report.Rep
 	return r
 }
 
-// redact takes the values of leases out of what was kept of the streams. Where
+// redact takes the values of leases out of what was kept of the streams, and of
+// what was seen of denied attempts. Where
 // one was found, the digest of the whole stream is left out too: a short
 // secret could be guessed from it.
 func redact(o *report.Observation, env []secret.Value) {
@@ -125,6 +126,13 @@ func redact(o *report.Observation, env []secret.Value) {
 			s.Redacted += f.Count
 		}
 		o.Facts = append(o.Facts, report.Fact{Kind: report.SecretRedacted, Fields: []plan.Param{{Name: "stream", Value: s.Name}}})
+	}
+	for i := range o.Denied {
+		d := &o.Denied[i]
+		for _, field := range []*string{&d.Act, &d.Path, &d.Allow, &d.Program} {
+			clean, _ := r.Redact([]byte(*field), false) // a workload chooses these names
+			*field = string(clean)
+		}
 	}
 	for _, name := range r.Short() {
 		o.Facts = append(o.Facts, report.Fact{Kind: report.Unobserved, Fields: []plan.Param{{Name: "what", Value: "the value of " + name + " is too short to be found in output"}}})

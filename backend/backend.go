@@ -113,6 +113,7 @@ type CommandError struct {
 	NotFound bool // exit code 127, otherwise 126
 	Why      string
 	Hint     string
+	Grant    string // the path that must be granted for execution, if that is what lacks
 }
 
 func (e *CommandError) Error() string { return e.Command + ": " + e.Why }

@@ -171,6 +171,7 @@ const (
 	PlaceholderMade           = "placeholder_made"
 	PlaceholderRemoved        = "placeholder_removed"
 	SecretRedacted            = "secret_redacted"
+	DenialsObserved           = "denials_observed"
 	Unobserved                = "unobserved" // something that could not be seen, named
 )
 
@@ -179,7 +180,12 @@ type DeniedAct struct {
 	Act       string `json:"act"`
 	Mechanism string `json:"mechanism"`
 	At        string `json:"at,omitempty"`
-	Allow     string `json:"allow,omitempty"` // the flag that would allow it
+	Allow     string `json:"allow,omitempty"`    // the flags that would allow it
+	Observed  bool   `json:"observed,omitempty"` // the attempt was seen and judged against the plan, not the kernel's answer
+	Path      string `json:"path,omitempty"`     // what was asked for, in the boundary
+	Access    string `json:"access,omitempty"`   // the rights that lacked, of "rwx"; none: that it is there
+	Program   string `json:"program,omitempty"`  // who asked first, by its executable
+	Times     int64  `json:"times,omitempty"`    // how often it was seen
 }
 
 // Completeness says how much of what was denied the report can know.

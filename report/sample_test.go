@@ -129,8 +129,9 @@ func sample(t testing.TB) *Report {
 			{WorkloadLaunched, []plan.Param{{Name: "pid", Value: "4711"}}},
 			{Unobserved, []plan.Param{{Name: "what", Value: "filesystem delta"}}},
 		},
-		Denied:       []DeniedAct{{"connect 192.0.2.1:443", "network-namespace", "2026-01-02T03:04:05Z", "--net 192.0.2.1:443"}},
-		Completeness: Completeness{LevelPartial, "the kernel tells of the first only"},
+		Denied: []DeniedAct{{Act: "read /etc/machine-id", Mechanism: "mount-namespace", At: "2026-01-02T03:04:05Z", Allow: "--read /etc/machine-id",
+			Observed: true, Path: "/etc/machine-id", Access: "r", Program: "/usr/bin/build", Times: 2}},
+		Completeness: Completeness{LevelPartial, "attempts on paths were judged against the plan"},
 		Budgets: []BudgetResult{
 			{Dimension: spec.Wall, Requested: 30e9, Set: 30e9, Used: &used, Finding: Within},
 			{Dimension: spec.Memory, Requested: 256 << 20, Set: 256 << 20, ReadBack: new(int64(256 << 20)), Used: &peak, Finding: Within},

@@ -186,6 +186,14 @@ func (v *view) denied() {
 		if d.At != "" {
 			line += ", at " + safe(d.At)
 		}
+		if d.Times > 1 {
+			line += ", asked " + strconv.FormatInt(d.Times, 10) + " times, first"
+		} else if d.Program != "" {
+			line += ", asked"
+		}
+		if d.Program != "" {
+			line += " by " + safe(d.Program)
+		}
 		v.line("  %s", line)
 		if d.Allow != "" {
 			v.line("    allow with %s", safe(d.Allow))

@@ -25,8 +25,8 @@ func TestShow(t *testing.T) {
 	for _, want := range []string{
 		"completed\n", "exit status 0", "build --all 'a b'", "linux on linux/amd64 6.18.0",
 		"WEAKENED", "! host-sys: the host's /sys is visible", "! host-uts-namespace:",
-		"denied: 1 seen, the list is partial (the kernel tells of the first only)",
-		"connect 192.0.2.1:443, by network-namespace", "allow with --net 192.0.2.1:443",
+		"denied: 1 seen, the list is partial (attempts on paths were judged against the plan)",
+		"read /etc/machine-id, by mount-namespace, at 2026-01-02T03:04:05Z, asked 2 times, first by /usr/bin/build", "allow with --read /etc/machine-id",
 		"budgets", "wall ", "30s", "1.235s", "within", "256 MiB", "12 MiB", "processes  64", "not-observed",
 		"streams", "stdout  12 bytes  whole", "stderr  9 bytes   kept 4 B",
 		"held by", "filesystem", "enforced", "sample-filesystem(abi=7)", "budget.memory",
@@ -47,7 +47,7 @@ func TestShow(t *testing.T) {
 			t.Errorf("brief shows %q:\n%s", hidden, brief)
 		}
 	}
-	for _, shown := range []string{"completed", "WEAKENED", "connect", "processes"} {
+	for _, shown := range []string{"completed", "WEAKENED", "machine-id", "processes"} {
 		if !strings.Contains(brief, shown) {
 			t.Errorf("brief hides %q:\n%s", shown, brief)
 		}

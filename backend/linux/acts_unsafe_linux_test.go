@@ -3,6 +3,8 @@
 package linux_test
 
 import (
+	"errors"
+	"fmt"
 	"syscall"
 	"unsafe"
 
@@ -15,6 +17,7 @@ import (
 var _ = victim.Register(map[string]victim.Act{
 	"memfd-execveat": memfdExecveat,
 	"execveat":       execveatPath,
+	"bad-pointers":   victim.One(badPointers),
 })
 
 // memfdExecveat becomes a copy of args[0] by descriptor alone: no path, not
@@ -47,4 +50,29 @@ func execveat(fd int, args []string) error {
 	}
 	_, _, e := unix.Syscall6(unix.SYS_EXECVEAT, uintptr(fd), uintptr(unsafe.Pointer(empty)), uintptr(unsafe.Pointer(&argv[0])), 0, unix.AT_EMPTY_PATH, 0)
 	return e
+}
+
+// badPointers names files by addresses where nothing is: none, the kernel's, the
+// end of a mapping.
+func badPointers(string) error {
+	page, err := unix.Mmap(-1, 0, 2*4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		return err
+	}
+	if err := unix.Mprotect(page[4096:], unix.PROT_NONE); err != nil {
+		return err
+	}
+	page[4095] = '/'
+	end := uintptr(unsafe.Pointer(&page[4095]))
+	for _, at := range []uintptr{0, 1, 1 << 63, ^uintptr(0) - 8, end} {
+		for _, nr := range []uintptr{unix.SYS_OPENAT, unix.SYS_EXECVEAT, unix.SYS_MKDIRAT, unix.SYS_OPENAT2} {
+			if _, _, e := unix.Syscall6(nr, ^uintptr(99), at, 0, 24, 0, 0); e != unix.EFAULT {
+				return fmt.Errorf("call %d at %#x: %w", nr, at, e)
+			}
+		}
+		if _, _, e := unix.Syscall(unix.SYS_CONNECT, 1, at, 110); e == 0 {
+			return errors.New("connect succeeded")
+		}
+	}
+	return nil
 }

@@ -54,6 +54,12 @@ func (r *resolver) executable(b *Backend) error {
 	return best
 }
 
+// ungranted says which grant lacks.
+func ungranted(e *backend.CommandError, path string) *backend.CommandError {
+	e.Grant, e.Hint = path, "grant it with --exec "+path
+	return e
+}
+
 func (r *resolver) searchPath() string {
 	for _, e := range r.spec.Capabilities.Environment {
 		if e.Name == "PATH" && e.Lease == "" {
@@ -83,11 +89,11 @@ func (r *resolver) tryExecutable(b *Backend, name string) *backend.CommandError 
 	inside, root := r.inside(p.path)
 	switch {
 	case inside == "":
-		return fail(false, "is not in the boundary", "grant it with --exec "+p.path)
+		return ungranted(fail(false, "is not in the boundary", ""), p.path)
 	case p.kind() != spec.KindFile:
 		return fail(false, "is not a regular file", "")
 	case !root.Access.Exec():
-		return fail(false, "is granted by "+root.Named+" without the right to execute", "grant it with --exec "+p.path)
+		return ungranted(fail(false, "is granted by "+root.Named+" without the right to execute", ""), p.path)
 	case unix.Faccessat(unix.AT_FDCWD, p.path, unix.X_OK, unix.AT_EACCESS) != nil:
 		return fail(false, "is not executable", "chmod +x it")
 	}
@@ -99,12 +105,7 @@ func (r *resolver) tryExecutable(b *Backend, name string) *backend.CommandError 
 	head := make([]byte, 1024)
 	n, _ := f.ReadAt(head, 0)
 	script := strings.HasPrefix(string(head[:n]), "#!")
-	needs := loader(f, head[:n])
-	if script {
-		line, _, _ := strings.Cut(string(head[2:n]), "\n")
-		needs, _, _ = strings.Cut(strings.TrimSpace(line), " ")
-	}
-	if err := r.interpreter(needs, fail); err != nil {
+	if err := r.interpreter(interpreterOf(f, head[:n]), fail); err != nil {
 		return err
 	}
 	sum, err := b.digests.of(f, &p.stat)
@@ -116,6 +117,21 @@ func (r *resolver) tryExecutable(b *Backend, name string) *backend.CommandError 
 	r.links = append(r.links, p.links...)
 	r.resolved.Executable = spec.Executable{Named: command, Path: inside, SHA256: sum, Size: p.stat.Size, Script: script}
 	return nil
+}
+
+// interpreterOf returns what the kernel executes to run a program: what its "#!"
+// line names (execve(2)), or its loader; "" is none.
+func interpreterOf(f io.ReaderAt, head []byte) string {
+	rest, script := strings.CutPrefix(string(head), "#!")
+	if !script {
+		return loader(f, head)
+	}
+	line, _, _ := strings.Cut(rest, "\n")
+	fields := strings.FieldsFunc(line, func(c rune) bool { return c == ' ' || c == '\t' })
+	if len(fields) == 0 {
+		return ""
+	}
+	return fields[0]
 }
 
 // loader returns what an ELF program names as its interpreter (elf(5),
@@ -160,7 +176,7 @@ func (r *resolver) interpreter(name string, fail func(bool, string, string) *bac
 	defer unix.Close(p.fd)
 	r.links = append(r.links, p.links...)
 	if inside, root := r.inside(p.path); inside == "" || !root.Access.Exec() {
-		return fail(false, "needs the interpreter "+p.path+", which the boundary does not let it execute", "grant it with --exec "+p.path)
+		return ungranted(fail(false, "needs the interpreter "+p.path+", which the boundary does not let it execute", ""), p.path)
 	}
 	return nil
 }

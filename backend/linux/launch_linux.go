@@ -51,7 +51,7 @@ func (b *Backend) Launch(ctx context.Context, l backend.Launch) (report.Observat
 }
 
 func newRun(b *Backend, l backend.Launch, res *resolution) *run {
-	return &run{backend: b, launch: l, res: res, asked: monotonic(), workload: -1, watch: newWatch(l.Plan)}
+	return &run{backend: b, launch: l, res: res, asked: monotonic(), workload: -1, observer: -1, watch: newWatch(l.Plan)}
 }
 
 func (r *run) launchAll(ctx context.Context) (report.Observation, error) {
@@ -113,6 +113,7 @@ func (r *run) complete(ctx context.Context, wanted bool) (report.Observation, er
 			return report.Observation{}, err
 		}
 	}
+	r.witnessDenials()
 	r.open(ctx, wanted)
 	r.digest = r.image.digest() // while the workload runs
 	r.awaitEnd()
@@ -156,6 +157,8 @@ type run struct {
 	kept            []*placeholder
 	placed, cleared []string // paths of placeholders that were made, and removed again
 	guard           *guard
+	observer        int      // the listener of the observing filter, -1 without one
+	witness         *witness // who serves it
 
 	digest   string // of the program
 	posture  *report.Posture
@@ -174,13 +177,16 @@ func (r *run) settle() {
 		}
 		r.launcher.close()
 	}
+	r.witness.finish()
 	r.endGuard()
 	r.removePlaceholders()
 	for _, c := range r.closers {
 		c.Close()
 	}
-	if r.workload >= 0 {
-		unix.Close(r.workload)
+	for _, fd := range []int{r.workload, r.observer} {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
 	}
 }
 
@@ -264,7 +270,7 @@ func (r *run) begin() (err error) {
 // receive reads one message; nil is the end: every process of the launch is gone.
 func (r *run) receive() *launcher.Message {
 	buf := make([]byte, launcher.MessageSize+1)
-	oob := make([]byte, unix.CmsgSpace(unix.SizeofUcred))
+	oob := make([]byte, unix.CmsgSpace(unix.SizeofUcred)+unix.CmsgSpace(4))
 	for {
 		n, oobn, _, _, err := unix.Recvmsg(r.launcher.status, buf, oob, unix.MSG_CMSG_CLOEXEC)
 		if err == unix.EINTR {
@@ -289,6 +295,10 @@ func (r *run) receive() *launcher.Message {
 		case launcher.MessageSettled:
 			if r.pid, r.unread = sender(oob[:oobn]); r.unread == nil {
 				r.settled, r.unread = readSettled(r.pid)
+			}
+		case launcher.MessageObserver:
+			if r.observer, err = passed(oob[:oobn]); err != nil {
+				r.fault = err
 			}
 		case launcher.MessageReady:
 			r.ready = &m
@@ -378,6 +388,7 @@ func (r *run) awaitEnd() {
 	}
 	r.letGo()
 	r.gone = monotonic()
+	r.witness.finish()
 	r.endGuard()
 	patience := time.Duration(0)
 	if r.watch.ended() {

@@ -113,8 +113,11 @@ func lower(p plan.Plan, res *resolution, env []secret.Value, s slots) (*launcher
 	l.limits()
 	l.chdir()
 	l.Begin(launcher.RoleWorkload, "descriptors")
-	l.openExecutable() // before the domain and while opening still needs no right
-	l.closeOnExec()    // after the last open
+	l.openExecutable()                   // before the domain and while opening still needs no right
+	if err := l.observer(); err != nil { // before the filter, which lets nobody have a listener
+		return nil, err
+	}
+	l.closeOnExec() // after the last open
 	l.message(launcher.MessageSettled)
 	l.Begin(launcher.RoleWorkload, "landlock")
 	l.domain() // after the mounts, which a domain forbids
@@ -246,16 +249,22 @@ func (l *lowering) rightsMessage(cmsg launcher.Arg) launcher.Arg {
 	return l.Words("{"+cmsg.Name()+"}", zero, zero, iov, launcher.Int(1), cmsg, launcher.Int(24), zero)
 }
 
+// oneDescriptor is a struct cmsghdr (length, level, type) and, 16 bytes in, room
+// for the descriptor to be sent.
+func (l *lowering) oneDescriptor(show string) launcher.Arg {
+	header := binary.LittleEndian.AppendUint64(nil, 20)
+	header = binary.LittleEndian.AppendUint32(header, unix.SOL_SOCKET)
+	header = binary.LittleEndian.AppendUint32(header, unix.SCM_RIGHTS)
+	return l.Bytes(append(header, make([]byte, 8)...), show)
+}
+
 // network makes the empty network namespace, the dearest of all, in the
 // launcher, which has nothing else to do, and hands it to init.
 func (l *lowering) network() {
 	if !l.has(plan.NetworkNamespace) {
 		return
 	}
-	header := binary.LittleEndian.AppendUint64(nil, 20) // struct cmsghdr: length, level, type; then the descriptor
-	header = binary.LittleEndian.AppendUint32(header, unix.SOL_SOCKET)
-	header = binary.LittleEndian.AppendUint32(header, unix.SCM_RIGHTS)
-	cmsg := l.Bytes(append(header, make([]byte, 8)...), "SCM_RIGHTS network namespace")
+	cmsg := l.oneDescriptor("SCM_RIGHTS network namespace")
 	l.Call("unshare", unix.SYS_UNSHARE, launcher.Flag(unix.CLONE_NEWNET, "CLONE_NEWNET"))
 	l.raiseLoopback()
 	l.Call("openat", unix.SYS_OPENAT, l.self, l.Str("ns/net"), launcher.Flag(unix.O_RDONLY|unix.O_CLOEXEC, "O_RDONLY|O_CLOEXEC"), launcher.Int(0)).

@@ -101,11 +101,16 @@ func (h *host) because(names ...string) string {
 }
 
 // evidence is what the backend itself can show of any run.
-var evidence = []plan.EvidenceSource{
-	{Claim: spec.CapturedStreams, By: "pipe", Needs: []plan.Kind{plan.CaptureStreams}},
-	{Claim: spec.MechanismAttestation, By: "procfs before exec"},
-	{Claim: spec.ResourceUsage, By: "getrusage in process 1", Needs: []plan.Kind{plan.PIDNamespace}},
-	{Claim: spec.TerminalOutcome, By: "wait4 in process 1"},
+func (h *host) evidence() []plan.EvidenceSource {
+	list := []plan.EvidenceSource{{Claim: spec.CapturedStreams, By: "pipe", Needs: []plan.Kind{plan.CaptureStreams}}}
+	if by := h.observerName(); by != "" {
+		list = append(list, plan.EvidenceSource{Claim: spec.DeniedAttempts, By: by, Needs: []plan.Kind{plan.NoNewPrivileges}}) // seccomp(2)
+	}
+	return append(list,
+		plan.EvidenceSource{Claim: spec.MechanismAttestation, By: "procfs before exec"},
+		plan.EvidenceSource{Claim: spec.ResourceUsage, By: "getrusage in process 1", Needs: []plan.Kind{plan.PIDNamespace}},
+		plan.EvidenceSource{Claim: spec.TerminalOutcome, By: "wait4 in process 1"},
+	)
 }
 
 func mechanism(name string, params ...plan.Param) plan.Mechanism {

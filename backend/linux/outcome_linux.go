@@ -21,6 +21,9 @@ func (r *run) base() report.Observation {
 	o := report.Observation{Program: r.digest, Descriptors: r.table, Posture: r.posture, Kept: map[string][]byte{}}
 	o.Completeness = report.Completeness{Level: "none", Why: "the kernel's denials are not recorded; only a fatal one is seen in the exit status"}
 	o.Setup, o.Prepared = max(r.opened-r.asked, 0), r.prepared
+	if r.witness != nil {
+		o.Denied, o.Completeness = r.witness.acts(), r.witness.completeness()
+	}
 	return o
 }
 
@@ -47,7 +50,9 @@ func (r *run) observe() report.Observation {
 	o.Facts = r.facts(o)
 	if o.Outcome.Status == report.Denied {
 		o.Denied = append(o.Denied, report.DeniedAct{Act: "a system call of another architecture", Mechanism: "seccomp", Allow: ""})
-		o.Completeness = report.Completeness{Level: "partial", Why: "a denial is recorded when it ends the workload"}
+		if r.witness == nil {
+			o.Completeness = report.Completeness{Level: report.LevelPartial, Why: "a denial is recorded when it ends the workload"}
+		}
 	}
 	return o
 }
@@ -220,6 +225,9 @@ func (r *run) facts(o report.Observation) []report.Fact {
 	}
 	if reached("seccomp") {
 		add(report.FilterInstalled)
+	}
+	if r.witness != nil {
+		add(report.DenialsObserved, r.witness.counts()...)
 	}
 	if o.Posture != nil {
 		for _, n := range o.Posture.Namespaces {

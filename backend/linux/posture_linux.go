@@ -173,6 +173,9 @@ func lacking(p plan.Plan, got *report.Posture, s slots) []string {
 			expect(got.NoNewPrivs == 1, "NoNewPrivs is %d, expected 1", got.NoNewPrivs)
 		case plan.CallFilter:
 			expect(got.Seccomp == 2, "Seccomp is %d, expected 2", got.Seccomp)
+			if own := ownFilters(); observed(p) && own >= 0 && got.SeccompFilters >= 0 {
+				expect(got.SeccompFilters == own+2, "Seccomp_filters is %d, expected the %d of the supervisor, the observer and the filter", got.SeccompFilters, own)
+			}
 		case plan.NoCapabilities:
 			for _, set := range []string{got.Capabilities.Inheritable, got.Capabilities.Permitted, got.Capabilities.Effective, got.Capabilities.Bounding, got.Capabilities.Ambient} {
 				expect(strings.Trim(set, "0") == "", "a capability set is %s, expected none", set)

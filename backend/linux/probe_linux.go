@@ -69,7 +69,7 @@ func probe(ctx context.Context) (plan.Profile, error) {
 		Version: plan.ProfileVersion,
 		Backend: "linux",
 		Host:    plan.Host{OS: "linux", Arch: runtime.GOARCH, Kernel: unix.ByteSliceToString(uts.Release[:]), UID: h.uid},
-		Facts:   h.facts, Offers: h.offers(), Evidence: evidence,
+		Facts:   h.facts, Offers: h.offers(), Evidence: h.evidence(),
 	}
 	return p.Seal()
 }
@@ -186,6 +186,9 @@ func exercise(abi int, terminal *os.File) ([]trial, error) {
 	try("landlock.restrict", "landlock_restrict_self", p.Call("landlock_restrict_self", unix.SYS_LANDLOCK_RESTRICT_SELF, ruleset, launcher.Int(0)))
 	try("landlock.effect", "openat(/, O_RDONLY|O_DIRECTORY) in the domain", p.Call("openat", unix.SYS_OPENAT, at, p.Str("/"), launcher.Flag(unix.O_DIRECTORY|unix.O_CLOEXEC, "O_DIRECTORY"), launcher.Int(0)))
 	expect(-int64(unix.EACCES))
+	if err := tryObserver(p, try, last, expect); err != nil {
+		return nil, err
+	}
 	f, err := seccomp.CompileCached(seccomp.Options{Arch: runtime.GOARCH})
 	if err != nil {
 		return nil, err

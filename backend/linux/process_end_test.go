@@ -85,6 +85,9 @@ var _ = victim.Register(map[string]victim.Act{
 			Spec: func() spec.Spec {
 				s := baseSpec("family", token)
 				s.Presets, s.Capabilities.Spawn = []string{"system"}, spec.SpawnProcesses
+				if os.Getenv("BVISOR_TEST_OBSERVE") != "" {
+					explained(&s)
+				}
 				return s
 			}()})
 		return err

@@ -311,9 +311,9 @@ func adopt(t *testing.T) {
 	t.Cleanup(func() { unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) })
 }
 
-// witness is a program that writes to standard output, makes a file, and with
+// tellTale is a program that writes to standard output, makes a file, and with
 // stay waits for its end then.
-func witness(t *testing.T, name, made string, stay bool) {
+func tellTale(t *testing.T, name, made string, stay bool) {
 	t.Helper()
 	p := &launcher.Program{}
 	end := p.NewLabel()
@@ -364,7 +364,7 @@ func faultySpec(t *testing.T, dir string, stay bool) spec.Spec {
 			t.Fatal(err)
 		}
 	}
-	witness(t, exe, filepath.Join(data, "made"), stay)
+	tellTale(t, exe, filepath.Join(data, "made"), stay)
 	grant := func(access spec.Access, paths ...string) spec.Grant {
 		for i, p := range paths {
 			paths[i] = filepath.Join(dir, p)

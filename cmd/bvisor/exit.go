@@ -131,9 +131,12 @@ type summary struct {
 	Accepted []spec.Weakening `json:"accepted,omitempty"`
 	Refused  []plan.Reason    `json:"refused,omitempty"`
 	Missing  []spec.Claim     `json:"missing_evidence,omitempty"`
-	Error    string           `json:"error,omitempty"`
-	Problems []spec.Problem   `json:"problems,omitempty"`
-	Hints    []string         `json:"hints,omitempty"`
+
+	Denied       []report.DeniedAct   `json:"denied,omitempty"`
+	Completeness *report.Completeness `json:"denied_completeness,omitempty"` // with --explain
+	Error        string               `json:"error,omitempty"`
+	Problems     []spec.Problem       `json:"problems,omitempty"`
+	Hints        []string             `json:"hints,omitempty"`
 }
 
 func (c *cli) sayJSON(s summary) {
@@ -227,6 +230,8 @@ func missing(r *report.Report) []spec.Claim {
 			held = r.Usage != nil
 		case spec.MechanismAttestation:
 			held = r.Posture != nil
+		case spec.DeniedAttempts:
+			held = r.Completeness.Level != report.LevelNone
 		}
 		if !held {
 			list = append(list, e.Claim)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,6 +24,7 @@ type runOptions struct {
 	force   bool
 	steps   bool
 	verbose bool
+	explain bool
 }
 
 func newRun(c *cli) *cobra.Command {
@@ -42,6 +44,11 @@ directory, those of a spec at its file.
 With --tty the program gets a terminal of its own, which is relayed to bvisor's.
 Every key is the program's, ctrl-C too.
 
+--explain lists, afterwards, what the program asked for and did not get: files,
+programs and unix sockets, each with the flag that would allow it. It watches
+this one run and changes nothing of what is held; the program runs slower. What
+the system call filter refuses, network sockets among it, is not seen.
+
 bvisor is silent on success and when the program fails by itself. With --json it
 says one JSON line on standard error instead of anything else.
 
@@ -50,6 +57,7 @@ says one JSON line on standard error instead of anything else.
   bvisor run --write out --wall 5m --report report.json -- ./build.sh
   bvisor run --spec job.yaml
   bvisor run --lease TOKEN=env:GITHUB_TOKEN --deny .git -- ./publish.sh
+  bvisor run --explain -- make test
   bvisor run --fd 3 --stdin none -- ./server 3< socket
   bvisor run --tty -- bash`,
 		RunE: func(_ *cobra.Command, args []string) error { return c.run(o, args) },
@@ -63,6 +71,7 @@ says one JSON line on standard error instead of anything else.
 	f.BoolVar(&c.json, "json", false, "say one JSON line on standard error instead of messages")
 	f.BoolVarP(&c.quiet, "quiet", "q", false, "no hints, nothing that is only good to know")
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "say how the run went even when it went well")
+	f.BoolVar(&o.explain, "explain", false, "list what the program asked for and did not get; --evidence denied-attempts")
 	f.BoolVar(&o.steps, "steps", false, "show the launcher's phases with their times")
 	if completing() {
 		complete(cmd)
@@ -71,6 +80,9 @@ says one JSON line on standard error instead of anything else.
 }
 
 func (c *cli) run(o *runOptions, args []string) error {
+	if o.explain {
+		o.evidence = with(o.evidence, string(spec.DeniedAttempts))
+	}
 	sp, err := o.spec(c, args)
 	if err != nil {
 		return err
@@ -127,7 +139,7 @@ func (c *cli) run(o *runOptions, args []string) error {
 		if by, ok := errors.AsType[*interrupted](cause); ok {
 			return &failure{code: exitSignal + int(by.signal), err: fmt.Errorf("%w; nothing was started", by)}
 		}
-		return err
+		return elsewhere(err)
 	}
 	return c.finish(o, state, b, result, cause, err)
 }
@@ -173,7 +185,10 @@ func (c *cli) finish(o *runOptions, state *bvisor.State, b backend.Backend, resu
 	}
 	if c.json {
 		s := summary{Outcome: r.Outcome.Status, Reason: r.Outcome.Reason, Exit: code, Attempt: r.Identity.Attempt, Plan: r.Identity.Plan,
-			Report: result.Receipt.Path, Accepted: r.Accepted, Missing: missing(r)}
+			Report: result.Receipt.Path, Accepted: r.Accepted, Missing: missing(r), Denied: r.Denied}
+		if asksForDenials(r) {
+			s.Completeness = &r.Completeness
+		}
 		if r.Refusal != nil {
 			s.Refused = r.Refusal.Reasons
 		}
@@ -207,6 +222,7 @@ func (c *cli) tell(o *runOptions, result *bvisor.Result, code int, stale bool) {
 		}
 	} else {
 		c.outcome(r)
+		c.denied(r)
 	}
 	for _, s := range r.Streams {
 		if s.Truncated && !c.quiet {
@@ -222,9 +238,11 @@ func (c *cli) tell(o *runOptions, result *bvisor.Result, code int, stale bool) {
 	switch {
 	case r.Refusal != nil:
 		c.hint(`"bvisor probe" shows what this host can hold; nothing was started`)
-	case code == exitNotFound:
+	case code == exitNotFound && r.Outcome.Status == report.SetupFailed:
 		// execve(2) names neither: the file itself was looked up before.
 		c.hint("the loader or interpreter that the program names is not in the boundary; grant it, for example with presets: [system]")
+	case r.Outcome.Status == report.Failed && (code == exitNotFound || code == exitCannotExec):
+		c.notStarted(r, slices.Concat(result.Output["stderr"], result.Output[spec.StreamTTY]))
 	case stale:
 		c.hint(`"bvisor probe" looks at this host again`)
 	}
@@ -255,12 +273,6 @@ func (c *cli) outcome(r *report.Report) {
 		c.say("budget exceeded: %s, limit %s", o.Reason, limit(r, spec.Dimension(o.Reason)))
 	default:
 		c.say("%s: %s", o.Status, o.Reason)
-	}
-	for _, d := range r.Denied {
-		c.say("denied: %s, by %s", d.Act, d.Mechanism)
-		if d.Allow != "" {
-			c.hint("allow it with %s", d.Allow)
-		}
 	}
 }
 

@@ -19,6 +19,7 @@ const (
 
 	MessageSettled  = 5 // workload: its namespaces, limits and descriptors are what they will be
 	MessageDetached = 6 // launcher: nothing of the host's mounts is left in the boundary's namespace, and it has no capability
+	MessageObserver = 7 // workload: carries the descriptor of a filter's listener
 )
 
 // Byte offsets in the record, which stands at the start of the data segment.

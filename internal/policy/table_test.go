@@ -42,6 +42,7 @@ var facilities = []string{
 	"internal/landlock",
 	"internal/mounts",
 	"internal/netns",
+	"internal/notify", // listens to a filter, for evidence; knows no paths and no plan
 	"internal/procfs",
 	"internal/rlimits",
 	"internal/seccomp",

@@ -16,6 +16,11 @@ func Compile(o Options) (Filter, error) {
 	}
 	e := emitter{at: map[*decision]int{}}
 	e.decision(decide(o))
+	return e.finish()
+}
+
+// finish turns the program, which was written from its end, around.
+func (e *emitter) finish() (Filter, error) {
 	if len(e.code) > maxInstructions {
 		return nil, fmt.Errorf("seccomp: bug: filter has %d instructions, the kernel takes %d", len(e.code), maxInstructions)
 	}

@@ -63,6 +63,8 @@ func actionText(action uint32) string {
 		return "allow"
 	case ActionKillProcess:
 		return "kill process"
+	case ActionNotify:
+		return "notify the listener, then allow"
 	case ActionErrno | eNone:
 		return "no effect"
 	case ActionErrno | ePERM:
