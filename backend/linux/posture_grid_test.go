@@ -69,6 +69,7 @@ func gridAxes(root string) []axis {
 		{"capture", []way{{"none", mods{capture("stdout", 0), capture("stderr", 0)}}, {"stdout", mods{capture("stderr", 0)}}, {"stderr", mods{capture("stdout", 0)}}, {"both", nil}}},
 		{"budgets", []way{{"none", nil}, {"handles", mods{budget(spec.Handles, 77)}}, {"storage", mods{budget(spec.Storage, 1<<20)}},
 			{"both", mods{budget(spec.Handles, 20), budget(spec.Storage, 4<<20)}}}},
+		{"network", []way{{"none", nil}, {"loopback", mods{func(s *spec.Spec) { s.Capabilities.Network.Loopback = true }}}}},
 		{"environment", []way{{"none", nil}, {"two", mods{env("FIRST", "1"), env("SECOND", "of two")}}}},
 		{"directory", []way{{"root", nil}, {"granted", mods{grant("r", in("work")), dir(in("work"))}}}},
 	}
