@@ -4,7 +4,6 @@ package linux
 
 import (
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -60,27 +59,17 @@ func (h *host) abi() int {
 // cgroups notes which hierarchy this host has; nothing is exercised because
 // nothing of it is used yet.
 func (h *host) cgroups() {
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
-	kind, v1, v2 := "none", false, ""
-	for line := range strings.Lines(string(mounts)) {
-		f := strings.Fields(line)
-		i := slices.Index(f, "-")
-		if i < 5 || i+1 >= len(f) {
-			continue
-		}
-		switch f[i+1] {
-		case "cgroup":
-			v1 = true
-		case "cgroup2":
-			v2 = f[4]
-		}
+	mounts, err := hostMounts()
+	of := func(fsType string) bool {
+		return slices.ContainsFunc(mounts, func(m hostMount) bool { return m.fsType == fsType })
 	}
-	switch {
-	case v1 && v2 != "":
+	kind := "none"
+	switch v1, v2 := of("cgroup"), of("cgroup2"); {
+	case v1 && v2:
 		kind = "hybrid"
 	case v1:
 		kind = "v1"
-	case v2 != "":
+	case v2:
 		kind = "v2"
 	}
 	h.read("cgroup", kind, "read: /proc/self/mountinfo", err)
