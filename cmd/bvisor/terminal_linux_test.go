@@ -53,25 +53,31 @@ func newDesk(t *testing.T) *desk {
 		need.Missing(t, "pty", err.Error())
 	}
 	d := &desk{T: t, master: master, slave: slave, dir: t.TempDir(), state: t.TempDir()}
+	read := make(chan struct{})
 	t.Cleanup(func() {
 		if d.cmd != nil && d.cmd.ProcessState == nil {
 			d.cmd.Process.Kill()
 			d.cmd.Wait()
 		}
 		slave.Close() // ends the reader
+		<-read
+		master.Close()
 	})
 	d.size(30, 100)
 	d.before = d.modes()
-	go d.watch()
+	go func() {
+		defer close(read)
+		d.watch(int(master.Fd()))
+	}()
 	return d
 }
 
-func (d *desk) watch() {
-	defer d.master.Close()
-	buf, fds := make([]byte, 4096), []unix.PollFd{{Fd: int32(d.master.Fd()), Events: unix.POLLIN}}
+// watch reads what is shown until nobody has the terminal any more.
+func (d *desk) watch(master int) {
+	buf, fds := make([]byte, 4096), []unix.PollFd{{Fd: int32(master), Events: unix.POLLIN}}
 	for {
 		unix.Poll(fds, -1)
-		n, err := unix.Read(int(fds[0].Fd), buf)
+		n, err := unix.Read(master, buf)
 		if err == unix.EAGAIN || err == unix.EINTR {
 			continue
 		}
