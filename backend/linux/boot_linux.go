@@ -79,7 +79,8 @@ func (l *lowering) lowerBoot() {
 	l.identity()                        // before init: unmapped ids may make no files
 	set, pid := l.forkInit(initProcess) // the pid namespace begins with the next child
 	l.Begin(launcher.RoleLauncher, "namespaces")
-	l.network() // while init waits and makes the mounts: it takes longest of all
+	l.part(set)
+	l.network() // while init makes the mounts: it takes longest of all
 	l.watch(set, pid)
 
 	l.Mark(initProcess)

@@ -85,6 +85,7 @@ func lower(p plan.Plan, res *resolution, env []secret.Value, s slots) (*launcher
 	failed, workload := l.NewLabel(), l.NewLabel()
 
 	l.Begin(launcher.RoleInit, "handover")
+	l.tellProcessor()
 	l.takeDescriptors(failed)
 	l.Begin(launcher.RoleInit, "mounts")
 	if err := l.mounts(); err != nil { // /proc can only be mounted from inside its pid namespace
@@ -379,21 +380,25 @@ func (l *lowering) detachHost(set launcher.Arg, kill launcher.Label) {
 	l.dumpable(0)
 	if l.has(plan.MountNamespace) {
 		l.Begin(launcher.RoleLauncher, "mounts")
-		l.awaitEntered(set, kill)
+		l.awaitRoot(set, kill)
 		l.Call("umount2", unix.SYS_UMOUNT2, l.Str("/"), launcher.Flag(unix.MNT_DETACH, "MNT_DETACH"))
 	}
 	l.noCapabilities()
 	l.message(launcher.MessageDetached)
 }
 
-// awaitEntered waits for init's word that it is in its own root.
-func (l *lowering) awaitEntered(set launcher.Arg, kill launcher.Label) {
+// awaitRoot waits for that word of init. Without it the control pipe was closed,
+// or init has ended: EAGAIN, or end of file.
+func (l *lowering) awaitRoot(set launcher.Arg, kill launcher.Label) {
+	again, said, root := l.NewLabel(), l.NewLabel(), l.NewLabel()
+	l.Mark(again)
 	l.await(set, 3)
-	entered, zero := l.NewLabel(), launcher.Int(0)
-	l.Call("recvfrom", unix.SYS_RECVFROM, launcher.Flag(bootNetSend, "from init"), l.Bytes(make([]byte, 8), "byte"), launcher.Int(1),
-		launcher.Flag(unix.MSG_DONTWAIT, "MSG_DONTWAIT"), zero, zero).Ignore().If(launcher.Int(1), entered)
-	l.Call("getpid", unix.SYS_GETPID).OnError(kill).Jump(kill) // the control pipe was closed, or init has ended
-	l.Mark(entered)
+	word := l.hear(said)
+	l.Call("getpid", unix.SYS_GETPID).OnError(kill).Jump(kill)
+	l.Mark(said)
+	l.Copy(word).If(launcher.Int(int(binary.LittleEndian.Uint32([]byte(rootWord)))), root)
+	l.Copy(word).Jump(again) // it was the other one
+	l.Mark(root)
 }
 
 // dieWithParent ends the process when its parent thread does. Of the launcher

@@ -604,8 +604,7 @@ func (l *lowering) enterRoot(abi int) {
 	dot := l.Str(".")
 	l.Call("pivot_root", unix.SYS_PIVOT_ROOT, dot, dot)
 	l.Call("chdir", unix.SYS_CHDIR, l.Str("/"))
-	l.Call("sendto", unix.SYS_SENDTO, launcher.Flag(l.slots.netRecv, "to launcher"), l.Str("/"), launcher.Int(1),
-		launcher.Flag(unix.MSG_NOSIGNAL, "MSG_NOSIGNAL"), launcher.Int(0), launcher.Int(0))
+	l.tellLauncher(l.slots.netRecv, l.Str(rootWord))
 }
 
 // listable says whether the skeleton's own directories may be listed. The
