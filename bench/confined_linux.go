@@ -20,7 +20,8 @@ import (
 type confined struct {
 	supervisor *bvisor.Supervisor
 	close      func() error
-	dir        string // working directory of the runs
+	dir        string           // working directory of the runs
+	change     func(*spec.Spec) // of the default boundary; nil is none
 }
 
 // openConfined opens a supervisor whose records stand in state.
@@ -34,7 +35,11 @@ func openConfined(b backend.Backend, state, dir string) (*confined, error) {
 
 // run launches once and insists that the program ran to its end.
 func (c *confined) run(command ...string) (*bvisor.Result, error) {
-	res, err := c.supervisor.Run(context.Background(), bvisor.Request{Spec: spec.Default(c.dir, command)})
+	s := spec.Default(c.dir, command)
+	if c.change != nil {
+		c.change(&s)
+	}
+	res, err := c.supervisor.Run(context.Background(), bvisor.Request{Spec: s})
 	if err != nil {
 		return nil, err
 	}

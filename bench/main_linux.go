@@ -29,6 +29,7 @@ var sections = []struct {
 	{"steps", (*bench).steps},
 	{"rate", (*bench).rate},
 	{"steady", (*bench).steady},
+	{"mechanisms", (*bench).mechanisms},
 }
 
 // bench is what all sections share.
