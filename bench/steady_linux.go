@@ -37,7 +37,8 @@ func (b *bench) steady() (*table, error) {
 	}
 	same := func(name string, argv ...string) job { return job{name, argv, argv, argv, b.noPeer} }
 	status := func(dir string) []string {
-		return []string{"/usr/bin/git", "-C", dir, "--no-optional-locks", "-c", "safe.directory=*", "status", "--porcelain"}
+		return []string{"/bin/sh", "-c", "i=0; while [ $i -lt 30 ]; do i=$((i+1)); " +
+			"/usr/bin/git -C " + dir + " --no-optional-locks -c safe.directory=* status --porcelain || exit; done"}
 	}
 	jobs := []job{
 		same("find", walk...),
@@ -75,7 +76,7 @@ func (b *bench) steady() (*table, error) {
 	if err != nil {
 		all.note("not measured: git: %v", err)
 	}
-	all.note("find: `find /usr -xdev -newermt 2200-01-01` without directories that cannot be read (the superuser inside has no capability to read them); tar: `tar -cf - %s` into a pipe; git: `git status` of 2,000 files in 50 directories; loop: 300000 turns of a shell loop; all with their launch", tarred)
+	all.note("find: `find /usr -xdev -newermt 2200-01-01` without directories that cannot be read (the superuser inside has no capability to read them); tar: `tar -cf - %s` into a pipe; git: 30 times `git status` of 2,000 files in 50 directories; loop: 300000 turns of a shell loop; all with their launch", tarred)
 	return all, nil
 }
 
