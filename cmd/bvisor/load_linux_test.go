@@ -118,21 +118,35 @@ func (h *home) attempts() (intents map[string]bool, reports map[string]*report.R
 	return intents, reports
 }
 
-// Commands beside each other, each with a mark of its own and a file that all
-// of them keep their workloads from: each gives back its own mark, and there is
-// a report for each.
+// Commands beside each other, each with a mark of its own, and for every other
+// one a file that they all keep their workloads from: each gives back its own
+// mark, and there is a report for each. A carve-out is watched with inotify(7),
+// of which the kernel gives a user 128 by default.
 func TestManyCommandsAtOnce(t *testing.T) {
 	needsConfine(t)
 	h := newHome(t)
 	intents, _ := h.attempts()
 	before := len(intents)
 	const commands = 200
+	const spec = `version: 1
+workload: {command: [sh], dir: out}
+presets: [system]
+capabilities: {filesystem: [{access: rw, paths: [out]}], environment: {PATH: "/usr/bin:/bin"}, spawn: processes}
+controls: {capture: [stdout, stderr], stdin: inherit}
+`
+	if err := os.WriteFile(filepath.Join(h.dir, "many.yaml"), []byte(spec), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	var wg sync.WaitGroup
 	for i := range commands {
 		wg.Go(func() {
 			mark := fmt.Sprintf("mark %d", i)
 			var out, said bytes.Buffer
-			cmd := h.command("run", "--write", "out", "--deny", "out/absent", "--", "/bin/sh", "-c", `read line; echo "$line and $1"; echo "$1" > "out/$2"; exit 7`, "sh", mark, fmt.Sprint(i))
+			args := []string{"run", "--spec", "many.yaml"}
+			if i%2 == 0 {
+				args = append(args, "--deny", "out/absent")
+			}
+			cmd := h.command(append(args, "--", "/bin/sh", "-c", `read line; echo "$line and $2"; echo "$2" > "$1/$3"; exit 7`, "sh", filepath.Join(h.dir, "out"), mark, fmt.Sprint(i))...)
 			cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader("read "+mark+"\n"), &out, &said
 			err := cmd.Run()
 			if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 7 {
