@@ -397,7 +397,7 @@ func (l *lowering) awaitRoot(set launcher.Arg, kill launcher.Label) {
 	l.Call("getpid", unix.SYS_GETPID).OnError(kill).Jump(kill)
 	l.Mark(said)
 	l.Copy(word).If(launcher.Int(int(binary.LittleEndian.Uint32([]byte(rootWord)))), root)
-	l.Copy(word).Jump(again) // it was the other one
+	l.Call("getpid", unix.SYS_GETPID).OnError(again).Jump(again) // it was the other one
 	l.Mark(root)
 }
 
