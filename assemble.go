@@ -105,9 +105,8 @@ func (a *attempt) observed(o report.Observation, env []secret.Value) *report.Rep
 }
 
 // redact takes the values of leases out of what was kept of the streams, and of
-// what was seen of denied attempts. Where
-// one was found, the digest of the whole stream is left out too: a short
-// secret could be guessed from it.
+// what was seen of denied attempts. Where one was found in a stream, the digest
+// of the whole stream is left out too: a short secret could be guessed from it.
 func redact(o *report.Observation, env []secret.Value) {
 	if !slices.ContainsFunc(env, func(v secret.Value) bool { return v.Reference != "" }) {
 		return

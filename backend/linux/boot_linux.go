@@ -241,20 +241,21 @@ func (b *Backend) start(as boot) (*booted, error) {
 	if files[bootControl], l.control, err = os.Pipe(); err != nil {
 		return nil, fmt.Errorf("control pipe: %w", err)
 	}
-	var network int
 	for _, s := range []struct {
-		name         string
-		ours         *int
-		slot, second int
-	}{{"network", &network, bootNetRecv, bootNetSend}, {"status", &l.status, bootStatus, -1}, {"handover", &l.handover, bootHandover, -1}} {
+		name string
+		slot int
+		ours *int // where our end goes; nil is a pair of the launcher's and init's
+	}{{"network", bootNetRecv, nil}, {"status", bootStatus, &l.status}, {"handover", bootHandover, &l.handover}} {
 		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			l.close()
 			return nil, fmt.Errorf("%s socket: %w", s.name, err)
 		}
-		*s.ours, files[s.slot] = pair[0], os.NewFile(uintptr(pair[1]), s.name)
-		if s.second >= 0 {
-			files[s.second] = os.NewFile(uintptr(pair[0]), s.name)
+		files[s.slot] = os.NewFile(uintptr(pair[1]), s.name)
+		if s.ours != nil {
+			*s.ours = pair[0]
+		} else {
+			files[bootNetSend] = os.NewFile(uintptr(pair[0]), s.name)
 		}
 	}
 	// SO_PASSCRED makes the kernel name the sender of every message in our
