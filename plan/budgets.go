@@ -2,6 +2,7 @@ package plan
 
 import (
 	"strconv"
+	"time"
 
 	"github.com/bvisor/bvisor/spec"
 )
@@ -32,11 +33,24 @@ func wantBudgets(w []want, r *spec.Resolved) []want {
 			guarantee = spec.Enforced
 		}
 		minimum, because := minimumOf(d, &r.Spec)
-		w = append(w, want{kind: BudgetKind(d), origin: b.Origin, subject: string(d),
+		w = append(w, want{kind: BudgetKind(d), origin: b.Origin, subject: string(d), features: budgetFeatures(d, b),
 			enforcement: guarantee, evidence: claimsOf(b.Evidence),
 			dimension: d, limit: b.Limit, minimum: minimum, because: because})
 	}
 	return w
+}
+
+func budgetFeatures(d spec.Dimension, b spec.Budget) (f []string) {
+	if d != spec.CPU {
+		return nil
+	}
+	if b.Rate != 0 {
+		f = append(f, FeatureRate)
+	}
+	if b.Limit%int64(time.Second) != 0 {
+		f = append(f, FeatureSubSecond)
+	}
+	return f
 }
 
 // minimumOf derives the smallest limit that lets the rest of the spec work.

@@ -155,7 +155,7 @@ func (f *faulty) runs() {
 }
 
 func (f *faulty) program() *launcher.Program {
-	p, err := lower(f.plan, f.res, nil, newSlots(f.plan.Resolved.Spec.Capabilities.FDs))
+	p, err := lower(f.plan, f.res, nil, slotsOf(f.plan))
 	if err != nil {
 		f.t.Fatal(err)
 	}
