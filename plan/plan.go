@@ -233,8 +233,8 @@ type BudgetPlan struct {
 	Dimension  spec.Dimension   `json:"dimension"`
 	Limit      int64            `json:"limit"`
 	Rate       int64            `json:"rate,omitempty"` // of cpu: thousandths of a processor
-	Guarantee  spec.Enforcement `json:"guarantee"` // asked for
-	Verdict    Verdict          `json:"verdict"`   // given
+	Guarantee  spec.Enforcement `json:"guarantee"`      // asked for
+	Verdict    Verdict          `json:"verdict"`        // given
 	Mechanisms []Mechanism      `json:"mechanisms"`
 	Origin     spec.Origin      `json:"origin"`
 }

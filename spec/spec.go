@@ -191,10 +191,10 @@ var Dimensions = []Dimension{Wall, CPU, Memory, Processes, Handles, Storage, Net
 // nothing is claimed about it.
 type Budget struct {
 	Limit     int64       `json:"limit"` // in the dimension's unit, 1 to 2^53-1
-	Rate      int64       `json:"rate,omitempty"` // of cpu: thousandths of a processor; 0 is no bound
 	Guarantee Enforcement `json:"guarantee"`
 	Evidence  []Claim     `json:"evidence,omitempty"`
 	Origin    Origin      `json:"origin"`
+	Rate      int64       `json:"rate,omitempty"` // of cpu: thousandths of a processor; 0 is no bound
 }
 
 // Enforcement is how strongly something is held. Unsupported, the zero value,

@@ -395,11 +395,12 @@ func (r *run) open(ctx context.Context, wanted bool) {
 	for _, s := range r.streams {
 		s.relay(r.watch, map[string]io.Writer{"stdout": r.launch.Stdout, "stderr": r.launch.Stderr, spec.StreamTTY: r.launch.Stdout}[s.name])
 	}
-	r.stop = r.watch.begin(ctx, r.workload, func() {
+	var kill func()
+	if r.leaf != nil {
+		kill = func() { _ = r.leaf.Kill() } // if it fails, what comes next does not
+	}
+	r.stop = r.watch.begin(ctx, r.workload, kill, func() {
 		r.became.Store(becameProgram(r.pid, r.workload))
-		if r.leaf != nil {
-			_ = r.leaf.Kill() // init's end is enough where there is a pid namespace; account kills once more
-		}
 		r.letGo()
 	})
 	// EPIPE: nobody waits there any more, and what init says tells why.

@@ -159,7 +159,7 @@ func (r *run) readGroup() (lacks []string, err error) {
 type accounts struct {
 	cpu                       int64 // nanoseconds since the barrier opened
 	peakMemory, peakProcesses *int64
-	memory, pids              map[string]int64 // memory.events, pids.events
+	memory, pids, time        map[string]int64 // memory.events, pids.events, cpu.stat
 	survivors                 int
 }
 
@@ -199,8 +199,8 @@ func (r *run) account() {
 		return c
 	}
 	if err == nil {
-		a.cpu, err = cpuTime(r.leaf)
-		a.cpu -= r.cpuBefore
+		a.time, err = r.leaf.Counters("cpu.stat")
+		a.cpu = a.time["usage_usec"]*1000 - r.cpuBefore
 	}
 	a.peakMemory, a.peakProcesses = peak("memory.peak"), peak("pids.peak")
 	a.memory, a.pids = events("memory.events"), events("pids.events")
@@ -244,7 +244,9 @@ func (r *run) exceeded() spec.Dimension {
 }
 
 // killedByHost says that the host's own lack of memory ended something.
-func (a *accounts) killedByHost() bool { return a != nil && a.memory["oom_kill"] > 0 && a.memory["oom"] == 0 }
+func (a *accounts) killedByHost() bool {
+	return a != nil && a.memory["oom_kill"] > 0 && a.memory["oom"] == 0
+}
 
 // finding fills in what is known of a budget that the leaf held.
 func (a *accounts) finding(b plan.BudgetPlan, res *report.BudgetResult) {
@@ -258,6 +260,7 @@ func (a *accounts) finding(b plan.BudgetPlan, res *report.BudgetResult) {
 		return
 	case by(b, mechanismCPU):
 		res.Used = &a.cpu
+		counted("cpu.stat", a.time)
 	case by(b, mechanismMemory):
 		res.Peak = a.peakMemory
 		counted("memory.events", a.memory)
