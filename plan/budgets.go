@@ -2,7 +2,6 @@ package plan
 
 import (
 	"strconv"
-	"time"
 
 	"github.com/bvisor/bvisor/spec"
 )
@@ -13,6 +12,8 @@ const (
 	minMemory   = 64 << 10  // one page of WebAssembly memory, sixteen of most processors
 	minTemp     = 64 << 10  // a tmpfs with a few files in it
 )
+
+const second = 1_000_000_000 // limits of time are in nanoseconds
 
 // maxLimit is the largest limit a plan can write down (RFC 7493 section 2.2).
 const maxLimit = 1<<53 - 1
@@ -47,7 +48,7 @@ func budgetFeatures(d spec.Dimension, b spec.Budget) (f []string) {
 	if b.Rate != 0 {
 		f = append(f, FeatureRate)
 	}
-	if b.Limit%int64(time.Second) != 0 {
+	if b.Limit%second != 0 {
 		f = append(f, FeatureSubSecond)
 	}
 	return f

@@ -26,6 +26,7 @@ import (
 	"github.com/bvisor/bvisor/internal/cgroup"
 	"github.com/bvisor/bvisor/internal/need"
 	"github.com/bvisor/bvisor/internal/victim"
+	"github.com/bvisor/bvisor/plan"
 	"github.com/bvisor/bvisor/report"
 	"github.com/bvisor/bvisor/spec"
 )
@@ -591,4 +592,37 @@ func TestManyGroupsAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// Where the pid namespace is given up, the group ends what left the tree.
+func TestGroupEndsTheTree(t *testing.T) {
+	grouped(t)
+	marked := token()
+	req := request(mods{spawn(spec.SpawnProcesses), accept("host-pid-namespace", "host-proc", "outlives-supervisor")}, "leave", marked)
+	o, err := attempt(t, req)
+	if err != nil || o.Code != 0 {
+		t.Fatalf("%d, %v; %s", o.Code, err, o.why())
+	}
+	if left := withToken(marked); len(left) != 0 {
+		t.Errorf("%v outlived the run", left)
+	}
+	for _, r := range o.Report.Plan.Requirements {
+		if (r.Kind == plan.KillTree || r.Kind == plan.SpawnProcesses) && (len(r.Mechanisms) != 1 || r.Mechanisms[0].Name != "cgroup2.cgroup.kill") {
+			t.Errorf("%s is held by %v", r.Kind, r.Mechanisms)
+		}
+	}
+	o.groupGone(t)
+	if o := control(t, "leave", marked); o.Code != 0 {
+		t.Fatalf("without a boundary: %s", o.Stderr)
+	}
+	left := withToken(marked)
+	if len(left) != 1 {
+		t.Fatalf("without a boundary %d are left, expected one", len(left))
+	}
+	_ = unix.Kill(left[0], unix.SIGKILL)
+
+	req = request(mods{spawn(spec.SpawnProcesses), accept("host-pid-namespace", "host-proc")}, "leave", marked)
+	if o, err := attempt(t, req); err != nil || o.Report.Outcome.Status != report.Refused {
+		t.Errorf("with a supervisor that may be killed: %+v, %v", o.Report.Outcome, err)
+	}
 }

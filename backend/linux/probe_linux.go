@@ -86,6 +86,8 @@ func (t trial) factValue() plan.Fact {
 	switch {
 	case t.result == notTried:
 		f.Value, f.Learned, f.Detail = "unknown", "not exercised: an earlier step failed", ""
+	case t.exact && t.want < 0 && t.result >= 0:
+		f.Value, f.Detail = "unavailable", "it succeeds, expected "+result(t.want)
 	case t.exact && t.result != t.want:
 		f.Value, f.Detail = "unavailable", fmt.Sprintf("the result is %s, expected %s", result(t.result), result(t.want))
 	case !t.exact && t.result < 0:

@@ -22,7 +22,7 @@ var allowed = map[string][]string{
 	"internal/canonical":          nil,
 	"internal/durable":            nil,
 	"internal/launcher":           {"internal/sys"},
-	"internal/need":               {"internal/sys"},
+	"internal/need":               {"internal/cgroup", "internal/sys"},
 	"internal/nearest":            nil,
 	"internal/policy":             nil,
 	"internal/selftest":           {"", "spec", "plan", "report", "internal/sys", "internal/victim"},
