@@ -23,9 +23,15 @@ type Machine struct {
 	Cache   string // directory of packages
 	Module  Module
 	CPUs    int
-	Memory  int      // MiB
-	Modules []string // of the kernel, to be loaded in this order
-	Console string   // file for what the kernel says
+	Memory  int    // MiB
+	Console string // file for what the kernel says
+}
+
+// modules are loaded in this order; one that a kernel's package does not have is
+// built in.
+var modules = []string{
+	"virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "virtio_blk", // the disk
+	"overlay", "tun", "veth", // what boundaries may use
 }
 
 // Result is how one suite ended.
@@ -65,20 +71,23 @@ func (m Machine) Run(ctx context.Context, suites []Suite, binaries []Binary, out
 	if err != nil {
 		return nil, err
 	}
-	boot, err := p.Open(ctx, m.Modules)
+	boot, err := p.Open(ctx, modules)
 	if err != nil {
 		return nil, err
 	}
 	hw := hardwares[m.Kernel.Arch]
-	guest, kernel, root := filepath.Join(dir, "guest"), filepath.Join(dir, "kernel"), filepath.Join(dir, "root")
+	guest, kernel, root, disk := filepath.Join(dir, "guest"), filepath.Join(dir, "kernel"), filepath.Join(dir, "root"), filepath.Join(dir, "disk")
 	if err := m.Module.buildGuest(ctx, m.Kernel.Arch, guest); err != nil {
 		return nil, err
 	}
 	if err := write(kernel, boot.Image); err != nil {
 		return nil, err
 	}
+	if err := makeDisk(ctx, disk); err != nil {
+		return nil, err
+	}
 	job := Job{Port: hw.port, Suites: suites}
-	for _, name := range m.Modules {
+	for _, name := range modules {
 		for _, suffix := range []string{".ko", ".ko.xz"} {
 			if boot.Modules[name+suffix] != nil {
 				job.Modules = append(job.Modules, modulePath(name+suffix))
@@ -96,6 +105,8 @@ func (m Machine) Run(ctx context.Context, suites []Suite, binaries []Binary, out
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot",
 		"-accel", "tcg", "-cpu", "max", "-smp", strconv.Itoa(m.CPUs), "-m", strconv.Itoa(m.Memory),
 		"-kernel", kernel, "-initrd", root, "-append", "console=" + hw.console + " panic=-1 quiet loglevel=4",
+		// What is on it is thrown away, so nobody waits until it is written.
+		"-drive", "file=" + disk + ",format=raw,if=none,id=disk,cache=unsafe", "-device", "virtio-blk-pci,drive=disk",
 		"-chardev", "file,id=console,path=" + console,
 		"-chardev", "stdio,id=results,signal=off",
 	}, hw.args...)
@@ -123,6 +134,18 @@ func (m Machine) Run(ctx context.Context, suites []Suite, binaries []Binary, out
 	said, _ := os.ReadFile(console)
 	return results, fmt.Errorf("the machine with %s %s ended early: %w\n%s\nits console's end:\n%s",
 		p.Name, p.Version, errors.Join(context.Cause(ctx), readErr, waitErr), stderr.String(), tail(said, 60))
+}
+
+// makeDisk makes the disk that /tmp is on: a tmpfs has no extended attributes of
+// users before Linux 6.6, and is not what most hosts have there.
+func makeDisk(ctx context.Context, name string) error {
+	const size = "2G" // a sparse file
+	mkfs := "/sbin/mkfs.ext4"
+	out, err := exec.CommandContext(ctx, mkfs, "-q", "-F", "-m", "0", "-O", "^has_journal", name, size).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s: %w: %s", mkfs, err, out)
+	}
+	return nil
 }
 
 // listen reads messages until the machine has nothing more to say.
@@ -207,7 +230,7 @@ func (m Machine) pack(name, guest string, boot Boot, job Job, binaries []Binary)
 	defer f.Close()
 	w := bufio.NewWriterSize(f, 1<<20)
 	a := newArchive(w)
-	for _, dir := range []string{"/dev", "/proc", "/sys", "/run", "/root", "/home", "/mnt", "/var/tmp", "/usr/lib", "/vm/root"} {
+	for _, dir := range []string{"/dev", "/proc", "/sys", "/run", "/root", "/home", "/mnt", "/var/tmp", "/usr/lib", "/usr/share", "/vm/root"} {
 		a.dir(dir, 0o755)
 	}
 	a.dir("/tmp", 0o1777)
