@@ -136,11 +136,13 @@ func (m Machine) Run(ctx context.Context, suites []Suite, binaries []Binary, out
 		p.Name, p.Version, errors.Join(context.Cause(ctx), readErr, waitErr), stderr.String(), tail(said, 60))
 }
 
+// mkfs is not on the path of ordinary users.
+const mkfs = "/sbin/mkfs.ext4"
+
 // makeDisk makes the disk that /tmp is on: a tmpfs has no extended attributes of
 // users before Linux 6.6, and is not what most hosts have there.
 func makeDisk(ctx context.Context, name string) error {
 	const size = "2G" // a sparse file
-	mkfs := "/sbin/mkfs.ext4"
 	out, err := exec.CommandContext(ctx, mkfs, "-q", "-F", "-m", "0", "-O", "^has_journal", name, size).CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("%s: %w: %s", mkfs, err, out)
