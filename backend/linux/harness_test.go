@@ -28,6 +28,7 @@ import (
 	"github.com/bvisor/bvisor/backend/linux"
 	"github.com/bvisor/bvisor/internal/cgroup"
 	"github.com/bvisor/bvisor/internal/need"
+	"github.com/bvisor/bvisor/internal/sys"
 	"github.com/bvisor/bvisor/internal/victim"
 	"github.com/bvisor/bvisor/plan"
 	"github.com/bvisor/bvisor/report"
@@ -289,6 +290,37 @@ func spawn(v spec.Spawn) func(*spec.Spec) {
 
 func accept(names ...spec.Weakening) func(*spec.Spec) {
 	return func(s *spec.Spec) { s.Accept = append(s.Accept, names...) }
+}
+
+// unscoped adds what must be given up with a namespace that holds Landlock's
+// scopes where Landlock itself does not: before ABI 6, Linux 6.12.
+func unscoped(names ...spec.Weakening) []spec.Weakening {
+	if landlockABI() < 6 {
+		return append(names, "unscoped-ipc")
+	}
+	return names
+}
+
+// landlockABI is 0 where there is no Landlock.
+func landlockABI() int {
+	abi, _ := sys.LandlockABI()
+	return abi
+}
+
+// needsMounts says whether a boundary without mounts of its own cannot be had
+// here, and fails the test if one is not refused then: Landlock alone lets
+// files be truncated before ABI 3, Linux 6.2.
+func needsMounts(t testing.TB, change mods) bool {
+	t.Helper()
+	if landlockABI() >= 3 {
+		return false
+	}
+	o, err := attempt(t, request(change, "exit", "0"))
+	must(t, err)
+	if got := reasons(t, o); !slices.Equal(got, []string{"weakening.conflict"}) {
+		t.Errorf("refused for %q, expected a conflict", got)
+	}
+	return true
 }
 
 func budget(d spec.Dimension, limit int64) func(*spec.Spec) {

@@ -11,6 +11,25 @@ import (
 	"strings"
 )
 
+// hostPrograms puts the programs of a Debian package into the archive, if it is
+// installed.
+func (a *archive) hostPrograms(name string) error {
+	list, err := os.ReadFile("/var/lib/dpkg/info/" + name + ".list")
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for file := range strings.Lines(string(list)) {
+		file = strings.TrimSuffix(file, "\n")
+		if dir := filepath.Base(filepath.Dir(file)); dir != "bin" && dir != "sbin" {
+			continue
+		}
+		if err := a.hostFile(file); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
 // hostFile puts a file of this host into the archive under its own name, with
 // the symbolic links on the way to it, its interpreter and its libraries.
 func (a *archive) hostFile(name string) error {

@@ -27,14 +27,21 @@ type Kernel struct {
 	Has     []string
 }
 
-// Kernels are those that suites run under.
+// Kernels are those that suites run under. 6.1 is an old host: its Landlock
+// holds neither truncation (ABI 3) nor a device's ioctls (5) nor signals (6).
 var Kernels = []Kernel{
-	{"6.1", "amd64", "linux-image-cloud-amd64", append([]string{"landlock:2"}, common...)},
-	{"6.12", "amd64", "linux-image-6.12-cloud-amd64", append([]string{"landlock:6", "confine"}, common...)},
-	{"6.12", "arm64", "linux-image-6.12-cloud-arm64", append([]string{"landlock:6", "confine"}, common...)},
+	{"6.1", "amd64", "linux-image-cloud-amd64", demands("landlock:2", programs)},
+	{"6.12", "amd64", "linux-image-6.12-cloud-amd64", demands("landlock:6", programs)},
+	{"6.12", "arm64", "linux-image-6.12-cloud-arm64", demands("landlock:6", nil)},
 }
 
-var common = []string{"root", "namespaces", "userns", "mount_setattr", "cgroup2", "cgroup"}
+// demands are what every kernel has, and more.
+func demands(landlock string, more []string) []string {
+	return append([]string{landlock, "root", "confine", "namespaces", "userns", "mount_setattr", "cgroup2", "cgroup", "pty", "suid", "file-capabilities", "keyrings"}, more...)
+}
+
+// programs are some of those that come from this host.
+var programs = []string{"program=bash", "program=find", "program=sh", "program=sort", "program=tar"}
 
 // Find is the kernel of that name.
 func Find(name, arch string) (Kernel, error) {
