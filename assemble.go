@@ -92,7 +92,7 @@ func (a *attempt) observed(o report.Observation, env []secret.Value) *report.Rep
 	}
 	r.Exit, r.Transcript, r.Posture, r.Descriptors = o.Exit, o.Transcript, o.Posture, o.Descriptors
 	r.Facts, r.Denied, r.Completeness = o.Facts, o.Denied, o.Completeness
-	r.Budgets, r.Usage, r.Streams = o.Budgets, o.Usage, o.Streams
+	r.Budgets, r.Usage, r.Streams, r.Artifacts = o.Budgets, o.Usage, o.Streams, o.Artifacts
 	for _, v := range env {
 		if v.Reference != "" {
 			r.Leases = append(r.Leases, report.Lease{Variable: v.Name, Reference: v.Reference, Resolved: stamp(a.started)})

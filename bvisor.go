@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -29,6 +30,7 @@ type Supervisor struct {
 	Log       ledger.Log          // where intents, refusals and reports go, durably
 	Key       *report.Key         // seals
 	Secrets   *secret.Registry    // resolves leases; nil knows no scheme
+	Held      string              // directory that keeps what controls.artifacts holds back, for each attempt
 	Protected []backend.Protected // what no grant may reach: the state directory, the spec file
 
 	settling sync.WaitGroup
@@ -114,7 +116,7 @@ func (s *Supervisor) Run(ctx context.Context, req Request) (*Result, error) {
 		return s.finish(a, ledger.Report, a.noEnvironment(err))
 	}
 	observed, settle, err := s.Backend.Launch(ctx, backend.Launch{
-		Attempt: a.id, Plan: a.plan, Resolution: a.resolution, Env: env,
+		Attempt: a.id, Plan: a.plan, Resolution: a.resolution, Quarantine: filepath.Join(s.Held, a.id), Env: env,
 		Stdin: req.Stdin, Stdout: req.Stdout, Stderr: req.Stderr, FDs: req.FDs, Terminal: req.Terminal, Ahead: req.Ahead,
 		Commit: func() error {
 			defer func() { go report.Warm() }()
