@@ -111,7 +111,10 @@ func (l *lowering) placeHeld(m *mount, abi int) {
 	l.put(m)
 
 	cmsg := l.oneDescriptor("SCM_RIGHTS upper layer")
-	l.openat(at+"/upper", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, "O_RDONLY|O_DIRECTORY|O_CLOEXEC").To(launcher.At(cmsg, 16, "upper layer"))
+	// By a mount of its own: that of the skeleton becomes read-only, and what the
+	// workload closed to its user can only be read after chmod(2).
+	l.openTree(at+"/upper", false)
+	l.Copy(l.tree).To(launcher.At(cmsg, 16, "upper layer"))
 	l.handOut(launcher.MessageHeld, cmsg, "upper layer")
 }
 

@@ -195,6 +195,11 @@ func (c *cli) finish(o *runOptions, state *bvisor.State, b backend.Backend, resu
 		if r.Exit != nil {
 			s.Signal = r.Exit.Signal
 		}
+		for _, a := range r.Artifacts {
+			a.Entries, a.Omitted = nil, a.Omitted+int64(len(a.Entries))
+			s.Artifacts = append(s.Artifacts, a)
+		}
+		s.Disposition = result.Disposition
 		if err != nil {
 			s.Error = err.Error()
 		}
@@ -232,6 +237,7 @@ func (c *cli) tell(o *runOptions, result *bvisor.Result, code int, stale bool) {
 			c.say("%s: a secret was taken out of what the report keeps, at %d places", s.Name, s.Redacted)
 		}
 	}
+	c.heldBack(r, result.Disposition)
 	if lost := missing(r); len(lost) > 0 && code == exitEvidence {
 		c.say("required evidence is missing: %s", words(lost))
 	}

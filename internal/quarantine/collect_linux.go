@@ -144,7 +144,7 @@ func (c *collector) merged(upper, lower int, covered bool, rel string, depth int
 	if st.Mode&0o700 != 0o700 {
 		// The workload may have closed it. It is ours, and nobody needs its mode
 		// any more.
-		if err := unix.Fchmod(upper, 0o700); err != nil {
+		if err := unix.Chmod("/proc/self/fd/"+strconv.Itoa(upper), 0o700); err != nil { // fchmod(2) takes no O_PATH
 			return err
 		}
 	}
@@ -436,7 +436,7 @@ func after(st *unix.Stat_t) *State {
 func (c *collector) before(st *unix.Stat_t) *State {
 	s := &State{Type: typeOf(st.Mode), Mode: octal(st.Mode), Inode: strconv.FormatUint(st.Ino, 10), Status: stamp(st.Ctim)}
 	if s.Type == File {
-		s.Size = st.Size
+		s.Size, s.Modified = st.Size, stamp(st.Mtim)
 	}
 	return s
 }

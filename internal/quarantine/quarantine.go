@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -85,7 +86,7 @@ type State struct {
 	Size     int64  `json:"size,omitempty"`
 	SHA256   string `json:"sha256,omitempty"`
 	Target   string `json:"target,omitempty"`   // of a link, escaped
-	Modified string `json:"modified,omitempty"` // seconds and nanoseconds since 1970
+	Modified string `json:"modified,omitempty"` // of a file: seconds and nanoseconds since 1970
 	Offset   int64  `json:"offset,omitempty"`   // after: in the data
 	Inode    string `json:"inode,omitempty"`    // before
 	Status   string `json:"status,omitempty"`   // before: when the inode was changed last
@@ -172,6 +173,18 @@ func Unescape(text string) (string, error) {
 		return "", fmt.Errorf("name %q: not in its one escaped form", text)
 	}
 	return b.String(), nil
+}
+
+// Drop removes the contents of the files that a quarantine of so many trees
+// kept. What was there is still told by the manifests.
+func Drop(dir string, trees int) error {
+	var errs []error
+	for n := range trees {
+		if err := os.Remove(filepath.Join(dir, dataName(n))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(append(errs, sync(dir))...)
 }
 
 // Make makes the directory of a quarantine, durably.
@@ -279,6 +292,62 @@ func (m *Manifest) At(at int64) (*Entry, error) {
 	return &e, err
 }
 
+// Options say what of a tree is to be committed, and how.
+type Options struct {
+	Chosen  []string // paths below the tree, unescaped; with "" everything
+	Without []string // but not these, nor what is below them
+	Force   bool     // what the host changed meanwhile is overwritten
+	Durable bool     // files and directories are flushed before the result is known
+}
+
+// Covers says whether an entry belongs to what is asked for. The directories
+// that lead to it do, if the run made them.
+func (o *Options) Covers(rel string, e *Entry) bool {
+	for _, w := range o.Without {
+		if w == "" || rel == w || strings.HasPrefix(rel, w+"/") {
+			return false
+		}
+	}
+	for _, c := range o.Chosen {
+		if c == "" || rel == c || strings.HasPrefix(rel, c+"/") ||
+			e.After != nil && e.After.Type == Directory && strings.HasPrefix(c, rel+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// Problem is an entry that was not committed.
+type Problem struct {
+	Path string `json:"path"` // escaped
+	Why  string `json:"why"`
+}
+
+// Result is what a commit came to, or would.
+type Result struct {
+	Done      int64     // are as the run left them now; with Check: would be
+	Already   int64     // were so before
+	Refused   int64     // were never kept
+	Conflicts int64     // the host changed what the run had seen
+	Failed    int64     // could not be done
+	Problems  []Problem // the first of the last two kinds
+}
+
+const maxProblems = 100
+
+func (r *Result) problem(e *Entry, why string) {
+	if len(r.Problems) < maxProblems {
+		r.Problems = append(r.Problems, Problem{e.Path, why})
+	}
+}
+
+// Add adds another tree's.
+func (r *Result) Add(o Result) {
+	r.Done, r.Already, r.Refused = r.Done+o.Done, r.Already+o.Already, r.Refused+o.Refused
+	r.Conflicts, r.Failed = r.Conflicts+o.Conflicts, r.Failed+o.Failed
+	r.Problems = append(r.Problems, o.Problems...)
+}
+
 // Data opens the contents of a tree.
 func Data(dir string, tree int) (*os.File, error) {
 	return os.Open(filepath.Join(dir, dataName(tree)))
@@ -295,6 +364,12 @@ func Contents(data io.ReaderAt, s *State, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	return b.Bytes(), nil
+}
+
+// Digest is the SHA-256 as manifests write it.
+func Digest(b []byte) string {
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:])
 }
 
 // copyOut writes the contents of a file that was kept, and fails if they are
