@@ -143,7 +143,8 @@ func (r *run) collect() []report.Artifacts {
 	if len(roots) == 0 || r.opened == 0 {
 		return nil // nothing ran that could have written
 	}
-	room, _ := storage(p)
+	size, _ := storage(p)
+	room := size + synthesised*4096 // what makeRoot gives it
 	err := quarantine.Make(r.launch.Quarantine)
 	if len(r.uppers) != len(roots) {
 		err = fmt.Errorf("bug: %d layers for %d directories", len(r.uppers), len(roots))

@@ -28,10 +28,12 @@ type Tree struct {
 	Upper, Lower int
 }
 
-// Now is the clock that inodes are stamped with.
+// Now is the clock that inodes are stamped with. Before Linux 6.13 a stamp may
+// be behind it by a tick of the kernel, at most 10 ms: what the host changes in
+// the moment in which a run begins counts as changed before.
 func Now() unix.Timespec {
 	var t unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &t) // cannot fail for this clock
+	_ = unix.ClockGettime(unix.CLOCK_REALTIME, &t) // cannot fail for this clock
 	return t
 }
 
@@ -263,7 +265,10 @@ func (c *collector) name(upper, lower int, name string, low *unix.Stat_t, covere
 			return nil // it was opened for writing, no more
 		}
 	}
-	return c.emit(e)
+	if err := c.emit(e); err != nil || low == nil || low.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return err
+	}
+	return c.inside(lower, name, rel, depth)
 }
 
 func special(kind uint32) string {
@@ -369,6 +374,11 @@ func (c *collector) gone(dir int, name string, st *unix.Stat_t, rel string, dept
 	if err := c.emit(e); err != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR {
 		return err
 	}
+	return c.inside(dir, name, rel, depth)
+}
+
+// inside records that all is gone that a directory of the host's holds.
+func (c *collector) inside(dir int, name, rel string, depth int) error {
 	if depth >= MaxDepth {
 		return c.unseen(rel, "what is in it is not listed: more than "+strconv.Itoa(MaxDepth)+" directories inside one another")
 	}
