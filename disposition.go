@@ -266,14 +266,12 @@ func (s *State) lock(attempt string) (*Held, func(), error) {
 func (h *Held) finish() error {
 	for i := range h.Decisions {
 		if h.Decisions[i].Phase == Decided {
-			d, err := h.carryOut(h.Decisions[i])
-			if err != nil {
+			if _, err := h.carryOut(h.Decisions[i]); err != nil {
 				return err
 			}
-			h.Decisions[i] = *d
 		}
 	}
-	return nil
+	return h.drop()
 }
 
 // carryOut does what was decided, again if need be, and records what came of it.
@@ -289,12 +287,21 @@ func (h *Held) carryOut(d Disposition) (*Disposition, error) {
 	d.Done, d.Already, d.Refused, d.Problem, d.Problems = res.Done, res.Already, res.Refused, res.Conflicts+res.Failed, res.Problems
 	if err != nil || d.Problem > 0 {
 		d.Phase = Failed
-	} else if len(d.Paths) == 0 {
-		if err := quarantine.Drop(h.Dir, len(h.trees)); err != nil {
-			return nil, err
-		}
 	}
-	return &d, h.record(d)
+	if err := h.record(d); err != nil {
+		return nil, err
+	}
+	h.Decisions[d.Number] = d
+	return &d, h.drop()
+}
+
+// drop removes contents that nobody can ask for any more. It comes behind the
+// record: without them nothing that was decided could be carried out again.
+func (h *Held) drop() error {
+	if h.whole() == nil {
+		return nil
+	}
+	return quarantine.Drop(h.Dir, len(h.trees))
 }
 
 func (h *Held) record(d Disposition) error {

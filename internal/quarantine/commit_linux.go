@@ -311,7 +311,9 @@ func (c *committer) isAfter(dir int, base string, st *unix.Stat_t, e *Entry) boo
 func (c *committer) unready(dir int, base string, st *unix.Stat_t, e *Entry) string {
 	was := e.Before
 	switch {
-	case was == nil && (st == nil || e.After.Type == Directory && typeOf(st.Mode) == Directory):
+	case was == nil && st == nil:
+		return ""
+	case st != nil && e.After != nil && e.After.Type == Directory && typeOf(st.Mode) == Directory && (was == nil || was.Type != Directory):
 		return "" // both made a directory, or it was made before this was cut short
 	case was == nil:
 		return "the host has something there now"
