@@ -344,3 +344,82 @@ func TestKilledCommitIsFinished(t *testing.T) {
 	}
 	t.Logf("%d were cut short", unfinished)
 }
+
+// The walk has a bound on depth, so on descriptors, whatever lies below it: in
+// the layer, and in what was removed.
+func TestDeepTreeIsBounded(t *testing.T) {
+	deep := func(dir string, n int) {
+		at, err := unix.Open(dir, unix.O_PATH, 0)
+		must(t, err)
+		for range n {
+			must(t, unix.Mkdirat(at, "d", 0o755))
+			next, err := unix.Openat(at, "d", unix.O_PATH, 0)
+			must(t, err)
+			unix.Close(at)
+			at = next
+		}
+		unix.Close(at)
+	}
+	b := newBench(t)
+	must(t, os.Mkdir(b.upper+"/new-deep", 0o755))
+	must(t, os.Mkdir(b.host+"/old-deep", 0o755))
+	deep(b.upper+"/new-deep", 3*MaxDepth)
+	deep(b.host+"/old-deep", 3*MaxDepth)
+	must(t, unix.Mknod(b.upper+"/old-deep", unix.S_IFCHR, 0))
+	b.collect(t)
+	if b.sum.Refused != 2 {
+		t.Errorf("%d were refused, want one for each tree: %+v", b.sum.Refused, b.sum.First[len(b.sum.First)-1])
+	}
+	// What is not listed is not removed.
+	if r := b.commit(t, Options{}); r.Conflicts == 0 {
+		t.Errorf("got %+v", r)
+	}
+	if _, err := os.Lstat(b.host + "/old-deep/" + strings.Repeat("d/", MaxDepth-1)); err != nil {
+		t.Errorf("something of the deep tree is gone: %v", err)
+	}
+	must(t, os.RemoveAll(b.upper))
+	must(t, os.RemoveAll(b.host))
+}
+
+// Many files take memory for the names of one directory, not for what is
+// recorded of them, and all are committed.
+func TestManyFiles(t *testing.T) {
+	const dirs, each = 25, 200
+	b := newBench(t)
+	for d := range dirs {
+		dir := filepath.Join(b.upper, "many", fmt.Sprint(d))
+		must(t, os.MkdirAll(dir, 0o755))
+		for i := range each {
+			must(t, os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), []byte("x"), 0o644))
+		}
+	}
+	b.collect(t)
+	if n := int64(dirs*each + dirs); b.sum.Created < n || len(b.sum.First) != firstEntries {
+		t.Errorf("%d were created, want at least %d; %d in the report", b.sum.Created, n, len(b.sum.First))
+	}
+	if r := b.commit(t, Options{}); r.Done != b.sum.Count() {
+		t.Errorf("got %+v of %d", r, b.sum.Count())
+	}
+	if got := len(files(t, b.host+"/many")); got != dirs*each {
+		t.Errorf("the host has %d of %d files", got, dirs*each)
+	}
+}
+
+// The bounds hold for what is under them, too: sparse files count as what they
+// would take.
+func TestSparseFiles(t *testing.T) {
+	b := newBench(t)
+	for i := range 3 {
+		name := fmt.Sprintf("%s/sparse%d", b.upper, i)
+		write(t, name, "")
+		must(t, os.Truncate(name, 400<<10)) // of 1 MiB in all
+	}
+	b.collect(t)
+	if b.sum.Refused != 1 || b.sum.Bytes > 1<<20 {
+		t.Errorf("%d refused, %d bytes kept; want one, and at most 1 MiB", b.sum.Refused, b.sum.Bytes)
+	}
+	b.commit(t, Options{})
+	if info, err := os.Stat(b.host + "/sparse0"); err != nil || info.Size() != 400<<10 {
+		t.Errorf("%v, %v", info, err)
+	}
+}

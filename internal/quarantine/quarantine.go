@@ -147,6 +147,9 @@ func Escape(name string) string {
 // Unescape is the bytes that Escape was given. Text that it cannot have made is
 // an error.
 func Unescape(text string) (string, error) {
+	if !utf8.ValidString(text) {
+		return "", fmt.Errorf("name %q: not UTF-8", text)
+	}
 	if !strings.Contains(text, `\`) {
 		return text, nil
 	}
