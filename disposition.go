@@ -137,6 +137,28 @@ func (s *State) Holds(attempt string) bool {
 	return err == nil
 }
 
+// LastHeld is the attempt that was the last to leave something; "" is none.
+func (s *State) LastHeld() (string, error) {
+	all, err := os.ReadDir(s.held())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", &Fault{"quarantine", err}
+	}
+	attempt, last := "", time.Time{}
+	for _, e := range all {
+		info, err := os.Lstat(filepath.Join(s.held(), e.Name(), "0.manifest")) // written once
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed since, or cut short
+		}
+		if err != nil {
+			return "", &Fault{"quarantine", err}
+		}
+		if info.ModTime().After(last) {
+			attempt, last = e.Name(), info.ModTime()
+		}
+	}
+	return attempt, nil
+}
+
 // Decided says what was decided over one change: "committed", "discarded", "not
 // committed", or nothing so far.
 func (h *Held) Decided(tree int, rel string, e *quarantine.Entry) string {

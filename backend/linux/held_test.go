@@ -598,3 +598,63 @@ func TestEvidenceOfFiles(t *testing.T) {
 		t.Errorf("arming it gave %v", err)
 	}
 }
+
+// A layer that cannot be kept is lost, and everybody is told.
+func TestHeldThatCannotBeKept(t *testing.T) {
+	needHeld(t)
+	root := tree(t, "file")
+	s := *supervisor(t)
+	s.Held = filepath.Join(root, "file") // no directory
+	res, err := s.Run(t.Context(), request(mods{held(root)}, "create", root+"/new"))
+	if f, ok := errors.AsType[*bvisor.Fault](err); !ok || f.Step != "keep what was held back" {
+		t.Errorf("got %v", err)
+	}
+	v, err := report.Verify(res.Envelope, states.keys)
+	must(t, err)
+	if a := v.Report.Artifacts; len(a) != 1 || a[0].Lost == "" || v.Report.HasArtifacts() {
+		t.Errorf("the report has %+v", a)
+	}
+	holds(t, root+"/new", "")
+}
+
+// A secret in a name does not get into the report.
+func TestSecretInTheNameOfAnArtifact(t *testing.T) {
+	needHeld(t)
+	root := tree(t)
+	value := "k3ep-th1s-t0-yourself" // that a name can hold
+	s := withSecrets(t, map[string]string{"token": value})
+	req := request(mods{held(root), lease("TOKEN", "test:token")}, "create", root+"/a-leased")
+	plain, err := attemptWith(t, s, t.Context(), req)
+	must(t, err)
+	if left(t, plain, "a-leased") != "created" {
+		t.Fatalf("the control's report has %+v", plain.Report.Artifacts)
+	}
+	req = request(mods{held(root), lease("TOKEN", "test:token")}, "create-leased", root)
+	res, err := s.Run(t.Context(), req)
+	must(t, err)
+	v, err := report.Verify(res.Envelope, states.keys)
+	must(t, err)
+	if strings.Contains(string(v.Payload), value) {
+		t.Error("the value stands in the report")
+	}
+	if a := v.Report.Artifacts[0]; a.Created != 1 || a.Omitted != 1 || len(a.Entries) != 0 {
+		t.Errorf("the report has %+v", a)
+	}
+}
+
+var _ = victim.Register(map[string]victim.Act{"create-leased": victim.One(func(dir string) error {
+	return create(filepath.Join(dir, os.Getenv("TOKEN")))
+})})
+
+// A copy keeps owner and group, and the boundary has one of each.
+func TestHeldFilesOfAnotherGroup(t *testing.T) {
+	needHeld(t)
+	need.Root(t)
+	root := tree(t, "file")
+	must(t, os.Chown(root+"/file", 0, 12345))
+	control(t, "write", root+"/file").succeeds(t)
+	must(t, os.WriteFile(root+"/file", []byte("file"), 0o644))
+	run(t, mods{held(root)}, "write", root+"/file").denied(t, plan.CommitArtifact, unix.EOVERFLOW)
+	run(t, mods{held(root)}, "read", root+"/file").succeeds(t)
+	holds(t, root+"/file", "file")
+}

@@ -126,17 +126,15 @@ func (c *cli) heldRun(args []string) (state *bvisor.State, attempt string, paths
 		}
 		return state, attempt, paths, nil
 	}
-	entries, err := ends(state.Log)
-	for i := len(entries) - 1; err == nil && i >= 0; i-- {
-		if state.Holds(entries[i].Attempt) {
-			return state, entries[i].Attempt, nil, nil
-		}
-	}
-	state.Log.Close()
-	if err == nil {
+	attempt, err = state.LastHeld()
+	if err == nil && attempt == "" {
 		err = usage("no run has left anything").hinted("bvisor run --quarantine PATH holds back what is written below PATH")
 	}
-	return nil, "", nil, err
+	if err != nil {
+		state.Log.Close()
+		return nil, "", nil, asFailure(err)
+	}
+	return state, attempt, nil, nil
 }
 
 // eachHeld calls use with what the paths choose of what a run left.
@@ -201,6 +199,9 @@ func asFailure(err error) error {
 		return &failure{code: exitCheck, err: err}
 	}
 	if _, ok := errors.AsType[*bvisor.Fault](err); ok {
+		return err
+	}
+	if _, ok := errors.AsType[*failure](err); ok {
 		return err
 	}
 	return usage("%w", err)
