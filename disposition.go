@@ -320,10 +320,19 @@ func (h *Held) carryOut(d Disposition) (*Disposition, error) {
 // drop removes contents that nobody can ask for any more. It comes behind the
 // record: without them nothing that was decided could be carried out again.
 func (h *Held) drop() error {
-	if h.whole() == nil {
+	w := h.whole()
+	if w == nil {
 		return nil
 	}
-	return quarantine.Drop(h.Dir, len(h.trees))
+	var paths []string
+	for _, t := range h.trees {
+		paths = append(paths, t.Path)
+	}
+	return quarantine.Drop(h.Dir, paths, w.Action == Commit && !h.durable())
+}
+
+func (h *Held) durable() bool {
+	return h.Report.Plan.Resolved.Spec.Controls.Artifacts.Durability == "durable"
 }
 
 func (h *Held) record(d Disposition) error {
@@ -345,9 +354,8 @@ func (h *Held) each(d *Disposition, do func(dir string, n int, digest string, o 
 			return all, fmt.Errorf("%s is below none of the directories whose writes were held back", p)
 		}
 	}
-	durable := h.Report.Plan.Resolved.Spec.Controls.Artifacts.Durability == "durable"
 	for n, tree := range h.trees {
-		o := quarantine.Options{Chosen: below(tree.Path, d.Paths), Force: d.Force, Durable: durable}
+		o := quarantine.Options{Chosen: below(tree.Path, d.Paths), Force: d.Force, Durable: h.durable()}
 		for _, before := range h.Decisions[:d.Number] {
 			if before.Action == Discard {
 				o.Without = append(o.Without, below(tree.Path, before.Paths)...)

@@ -135,6 +135,10 @@ func (r *run) receiveHeld(fd int, err error) {
 	r.uppers = append(r.uppers, fd)
 }
 
+// shownArtifacts bounds what a report repeats of its manifests, in bytes: it must
+// be fit to be sealed whatever names a workload chose.
+const shownArtifacts = 1 << 20
+
 // collect keeps what the layers took, once nobody is left who could write. What
 // cannot be kept is lost with the boundary, and said to be.
 func (r *run) collect() []report.Artifacts {
@@ -144,7 +148,7 @@ func (r *run) collect() []report.Artifacts {
 		return nil // nothing ran that could have written
 	}
 	size, _ := storage(p)
-	room := size + synthesised*4096 // what makeRoot gives it
+	limits := quarantine.Limits{Room: size + synthesised*4096, Show: shownArtifacts} // what makeRoot gives them all
 	err := quarantine.Make(r.launch.Quarantine)
 	if len(r.uppers) != len(roots) {
 		err = fmt.Errorf("bug: %d layers for %d directories", len(r.uppers), len(roots))
@@ -155,7 +159,8 @@ func (r *run) collect() []report.Artifacts {
 		var s quarantine.Summary
 		if err == nil {
 			tree := quarantine.Tree{Path: root.Path, Upper: r.uppers[i], Lower: r.res.pinOf(root).fd}
-			s, err = quarantine.Collect(r.launch.Quarantine, r.launch.Attempt, i, tree, room, r.began)
+			s, err = quarantine.Collect(r.launch.Quarantine, r.launch.Attempt, i, tree, limits, r.began)
+			limits.Room, limits.Show = limits.Room-s.Bytes, limits.Show-s.Shown
 		}
 		if err != nil {
 			a.Lost = err.Error()

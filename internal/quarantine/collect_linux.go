@@ -41,12 +41,17 @@ func Now() unix.Timespec {
 // for people: whether the host changed a file is told by its inode.
 const hashedBefore = 1 << 30
 
+// Limits are what is left for one tree.
+type Limits struct {
+	Room int64 // bytes of all files: a layer holds no more, so what is over it are holes
+	Show int64 // bytes of the lines that stand in the summary
+}
+
 // Collect writes down, durably, how a tree differs from the host's, as tree
-// number n of the quarantine at dir. room bounds the bytes of all files: a layer
-// holds no more than that, so what is over it are holes. What the host changed
-// after began is marked. It opens no special file and follows no link.
-func Collect(dir, attempt string, n int, t Tree, room int64, began unix.Timespec) (Summary, error) {
-	c := &collector{room: room, left: room, hashLeft: hashedBefore, began: began, links: map[uint64]State{}, root: len(t.Path), digest: sha256.New()}
+// number n of the quarantine at dir. What the host changed after began is marked.
+// It opens no special file and follows no link.
+func Collect(dir, attempt string, n int, t Tree, limits Limits, began unix.Timespec) (Summary, error) {
+	c := &collector{room: limits.Room, left: limits.Room, show: limits.Show, hashLeft: hashedBefore, began: began, links: map[uint64]State{}, root: len(t.Path), digest: sha256.New()}
 	manifest, err := os.OpenFile(filepath.Join(dir, manifestName(n)), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return Summary{}, err
@@ -75,16 +80,15 @@ type collector struct {
 	room     int64
 	left     int64
 	hashLeft int64
-	shown    int
+	show     int64
 	root     int // bytes of the tree's path
 	began    unix.Timespec
 	links    map[uint64]State // files with several names, by inode
-	full     bool
 }
 
-func (c *collector) line(v any) error {
-	return canonical.Lend(v, func(b []byte) error {
-		if len(b) > MaxLine {
+func (c *collector) line(v any) (size int64, err error) {
+	err = canonical.Lend(v, func(b []byte) error {
+		if size = int64(len(b)); size > MaxLine {
 			return fmt.Errorf("bug: a line of the manifest has %d bytes", len(b))
 		}
 		_, err := c.out.Write(b)
@@ -93,6 +97,7 @@ func (c *collector) line(v any) error {
 		}
 		return err
 	})
+	return size, err
 }
 
 // errFull ends a walk whose bound was reached and recorded.
@@ -106,16 +111,11 @@ func (c *collector) emit(e Entry) error {
 		e = Entry{Path: e.Path, Act: Refused, Why: fmt.Sprintf("it, and what comes after it: more than %d changes", MaxEntries)}
 	}
 	c.sum.count(&e)
-	size := len(e.Path)
-	for _, s := range []*State{e.After, e.Before} {
-		if s != nil {
-			size += len(s.Target)
-		}
+	size, err := c.line(e)
+	if int64(len(c.sum.First)) == c.sum.Count()-1 && c.sum.Shown+size <= c.show {
+		c.sum.First, c.sum.Shown = append(c.sum.First, e), c.sum.Shown+size
 	}
-	if int64(len(c.sum.First)) == c.sum.Count()-1 && len(c.sum.First) < firstEntries && c.shown+size <= firstBytes {
-		c.sum.First, c.shown = append(c.sum.First, e), c.shown+size
-	}
-	return c.line(e)
+	return err
 }
 
 func (c *collector) tree(t Tree, attempt string) error {
@@ -123,7 +123,7 @@ func (c *collector) tree(t Tree, attempt string) error {
 	if err := errors.Join(unix.Fstat(t.Upper, &upper), unix.Fstat(t.Lower, &lower)); err != nil {
 		return err
 	}
-	if err := c.line(Header{Version, attempt, t.Path, strconv.FormatUint(lower.Ino, 10)}); err != nil {
+	if _, err := c.line(Header{Version, attempt, t.Path, strconv.FormatUint(lower.Ino, 10)}); err != nil {
 		return err
 	}
 	if upper.Mode&0o7777 != lower.Mode&0o7777 {

@@ -96,7 +96,7 @@ func (b *bench) collect(t testing.TB) {
 	lower, err := unix.Open(b.host, unix.O_PATH|unix.O_DIRECTORY, 0)
 	must(t, err)
 	defer unix.Close(lower)
-	b.sum, err = Collect(b.dir, attempt, 0, Tree{b.host, upper, lower}, 1<<20, Now())
+	b.sum, err = Collect(b.dir, attempt, 0, Tree{b.host, upper, lower}, Limits{1 << 20, 1 << 20}, Now())
 	must(t, err)
 }
 
@@ -244,7 +244,7 @@ func TestLateChanges(t *testing.T) {
 	must(t, err)
 	defer unix.Close(lower)
 	began.Sec--
-	b.sum, err = Collect(b.dir, attempt, 0, Tree{b.host, upper, lower}, 1<<20, began)
+	b.sum, err = Collect(b.dir, attempt, 0, Tree{b.host, upper, lower}, Limits{1 << 20, 1 << 20}, began)
 	must(t, err)
 	r := b.commit(t, Options{Chosen: []string{"changed"}})
 	if r.Conflicts != 1 || files(t, b.host)["changed"] != "mine" {
@@ -384,7 +384,7 @@ func TestDeepTreeIsBounded(t *testing.T) {
 // Many files take memory for the names of one directory, not for what is
 // recorded of them, and all are committed.
 func TestManyFiles(t *testing.T) {
-	const dirs, each = 25, 200
+	const dirs, each = 40, 200
 	b := newBench(t)
 	for d := range dirs {
 		dir := filepath.Join(b.upper, "many", fmt.Sprint(d))
@@ -394,7 +394,7 @@ func TestManyFiles(t *testing.T) {
 		}
 	}
 	b.collect(t)
-	if n := int64(dirs*each + dirs); b.sum.Created < n || len(b.sum.First) != firstEntries {
+	if n := int64(dirs*each + dirs); b.sum.Created < n || len(b.sum.First) < 1000 || int64(len(b.sum.First)) >= n || b.sum.Shown > 1<<20 {
 		t.Errorf("%d were created, want at least %d; %d in the report", b.sum.Created, n, len(b.sum.First))
 	}
 	if r := b.commit(t, Options{}); r.Done != b.sum.Count() {

@@ -15,5 +15,7 @@ func Commit(dir string, n int, digest string, o Options) (Result, error) { retur
 // Host needs Linux: elsewhere nothing is held back.
 func (m *Manifest) Host(rel string, limit int64) ([]byte, error) { return nil, errLinux }
 
+func flushed(string) error { return errLinux }
+
 // Lock needs Linux: elsewhere nothing is held back.
 func Lock(dir string) (unlock func(), err error) { return nil, errLinux }

@@ -97,14 +97,9 @@ type Summary struct {
 	Manifest                           string // SHA-256
 	Created, Changed, Deleted, Refused int64
 	Bytes                              int64
-	First                              []Entry // as many as stand in a report
+	First                              []Entry // the first, as many as there was to show
+	Shown                              int64   // bytes of their lines
 }
-
-// Bounds of Summary.First.
-const (
-	firstEntries = 4096
-	firstBytes   = 1 << 20 // of paths and targets
-)
 
 func (s *Summary) count(e *Entry) {
 	switch e.Act {
@@ -178,16 +173,26 @@ func Unescape(text string) (string, error) {
 	return b.String(), nil
 }
 
-// Drop removes the contents of the files that a quarantine of so many trees
-// kept. What was there is still told by the manifests.
-func Drop(dir string, trees int) error {
-	var errs []error
-	for n := range trees {
-		if err := os.Remove(filepath.Join(dir, dataName(n))); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			errs = append(errs, err)
+// Drop removes the contents of the files that a quarantine of these trees kept.
+// What was there is still told by the manifests. Where they were committed, and
+// not flushed one by one, flush has the file systems of the trees write down
+// first what is about to have no other copy.
+func Drop(dir string, trees []string, flush bool) error {
+	for n, tree := range trees {
+		name := filepath.Join(dir, dataName(n))
+		if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if flush {
+			if err := flushed(tree); err != nil {
+				return fmt.Errorf("%s: %w", tree, err)
+			}
+		}
+		if err := os.Remove(name); err != nil {
+			return err
 		}
 	}
-	return errors.Join(append(errs, sync(dir))...)
+	return sync(dir)
 }
 
 // Make makes the directory of a quarantine, durably.
