@@ -658,3 +658,34 @@ func TestHeldFilesOfAnotherGroup(t *testing.T) {
 	run(t, mods{held(root)}, "read", root+"/file").succeeds(t)
 	holds(t, root+"/file", "file")
 }
+
+// Directories that are held back share one bound, and are decided over one by one.
+func TestTwoHeldDirectories(t *testing.T) {
+	needHeld(t)
+	root := tree(t, "a/", "b/")
+	both := func(s *spec.Spec) {
+		grant("rw", root)(s)
+		s.Controls.Artifacts = &spec.Artifacts{Paths: []string{root + "/b", root + "/a"}, Commit: "manual", Durability: "durable"}
+	}
+	plain := tree(t, "a/", "b/")
+	control(t, "fill-some", plain+"/a", strconv.Itoa(1<<20)).succeeds(t)
+	control(t, "fill-some", plain+"/b", strconv.Itoa(1<<20)).succeeds(t)
+	change := mods{both, budget(spec.Storage, 1<<20)}
+	o := run(t, change, "fill-two", root+"/a", root+"/b").denied(t, plan.BudgetKind(spec.Storage), unix.ENOSPC)
+	a := o.Report.Artifacts
+	if len(a) != 2 || a[0].Path != root+"/a" || a[0].Bytes+a[1].Bytes > 1<<20+5*4096 || a[0].Created+a[1].Created == 0 {
+		t.Errorf("the report has %+v", a)
+	}
+	run(t, change, "rename", root+"/a", root+"/b/a").denied(t, plan.CommitArtifact, unix.EBUSY, unix.EXDEV)
+	o = run(t, mods{both}, "copy-each", place.exe, root+"/a/x", place.exe, root+"/b/x").succeeds(t)
+	decide(t, o, bvisor.Decision{Commit: true, Paths: []string{root + "/b"}})
+	if _, err := os.Stat(root + "/a/x"); err == nil || sum(t, root+"/b/x") != sum(t, place.exe) {
+		t.Errorf("after b was committed a/x gives %v", err)
+	}
+	if d := decide(t, o, bvisor.Decision{Commit: true, Paths: []string{root}}); d.Done != 1 || d.Already != 1 {
+		t.Errorf("then all: %+v", d)
+	}
+	if sum(t, root+"/a/x") != sum(t, place.exe) {
+		t.Error("a/x is another file")
+	}
+}

@@ -32,6 +32,7 @@ What is not granted is denied. Nothing runs with less than was asked for.`,
 		Example: `  bvisor probe                            what this host can hold
   bvisor run -- make test                 run with the working directory readable, no network
   bvisor run --write out -- ./build.sh    and one directory to write to
+  bvisor run --quarantine . -- ./agent.sh hold back what is written; bvisor artifacts diff shows it
   bvisor report show                      the last report
   bvisor verify report.json               check a report's seal and contents`,
 		SilenceErrors: true,
