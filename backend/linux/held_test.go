@@ -423,7 +423,9 @@ func TestHostileArtifacts(t *testing.T) {
 			t.Errorf("%s: %v, %v; want mode %s", name, info, err, mode)
 		}
 	}
-	must(t, os.Chmod(root+"/shut", 0o755)) // or nobody could remove it
+	for _, dir := range []string{plain, root} {
+		must(t, os.Chmod(dir+"/shut", 0o755)) // or nobody could remove it
+	}
 }
 
 // The layer takes no more than the storage budget.
