@@ -1,8 +1,11 @@
+//go:build amd64 || arm64
+
 package vm
 
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -39,7 +42,7 @@ func TestMachinesThatDoNotEnd(t *testing.T) {
 	if testing.Short() {
 		t.Skip("starts virtual machines, which -short leaves out")
 	}
-	k, err := Find("6.12", "amd64")
+	k, err := Find("6.12", runtime.GOARCH)
 	if err != nil {
 		t.Fatal(err)
 	}
