@@ -40,6 +40,7 @@ var coreOfLaunches = []string{
 	"TestBaselineWeakenings", "TestBaselineLandlockDomain", "TestBaselineLandlockScopes", "TestMountsAndLandlockHoldAlone",
 	"TestFilesWithoutAPathCannotBeExecuted", "TestNetworkHasOnlyADeadLoopback", "TestLoopbackServesItself", "TestDeniedCalls",
 	"TestSetUserIDGainsNothing", "TestExitStatuses", "TestSupervisorKilled", "TestCapture",
+	"TestProcessesBudget", "TestGroupFromInside", "TestGroupFromOutside", "TestGroupEndsTheTree",
 }
 
 // whole is every kernel suite, without what only repeats and loads.
@@ -55,11 +56,12 @@ var whole = []part{
 	{pkg: "./backend/linux", archs: []string{"amd64"}, skip: []string{
 		"TestFlood.*", "TestManyInARow", "TestManyAtOnce", "TestEveryCombinationOfRights", "TestEveryStepFails", "TestSwapsWhileLaunching",
 		"TestPostureOfManySpecs", "TestCopiesCannotBeExecuted", "TestOutputBudgetOfAProgramThatIsGone", "TestPrograms/sort",
-		"TestWallBudget", // of a second, in which an emulated program may not get as far as running
+		"TestLimitsOfEachProcess", // RLIMIT_CPU counts in ticks, and an emulated machine loses some
+		"TestWallBudget",          // of a second, in which an emulated program may not get as far as running
 	}},
 	{pkg: "./backend/linux", archs: []string{"arm64"}, run: append([]string{
 		"TestBaseline.*", "TestReadOutsideTheGrants", "TestFileGrants", "TestNotRecursive", "TestCarveOuts", "TestDenied.*", "TestFileCapabilitiesGainNothing",
-		"TestGrace", "TestStdin", "TestTempIsBounded", "TestProcCannotBeWritten", "TestMountsCannotBeChanged", "TestSkeletonCannotBeWritten",
+		"TestGrace", "TestMemoryBudget", "TestStdin", "TestTempIsBounded", "TestProcCannotBeWritten", "TestMountsCannotBeChanged", "TestSkeletonCannotBeWritten",
 	}, coreOfLaunches...)},
 }
 
