@@ -5,10 +5,10 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 SYSTEMS = linux/amd64 linux/arm64 darwin/arm64 windows/amd64
 GO = CGO_ENABLED=0 go
 
-.PHONY: help build check test race fuzz golden bench demo
+.PHONY: help build check test test-kernels race fuzz golden bench demo
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
 
 build: ## build bin/bvisor, static and without paths of this machine
 	$(GO) build -trimpath -o bin/bvisor ./cmd/bvisor
@@ -27,6 +27,9 @@ check: ## gofmt, vet and build for every system, staticcheck if it is installed
 
 test: ## run every test
 	$(GO) test ./...
+
+test-kernels: ## run every kernel suite under Debian's 6.1 and 6.12, in virtual machines (docs/kernels.md)
+	BVISOR_LONG=1 $(GO) test -count=1 -v -timeout 60m -run 'TestKernels' ./internal/vm
 
 race: ## run every test under the race detector (needs gcc and the C library's headers)
 	CGO_ENABLED=1 go test -race ./...

@@ -598,7 +598,7 @@ func TestManyGroupsAtOnce(t *testing.T) {
 func TestGroupEndsTheTree(t *testing.T) {
 	grouped(t)
 	marked := token()
-	req := request(mods{spawn(spec.SpawnProcesses), accept("host-pid-namespace", "host-proc", "outlives-supervisor")}, "leave", marked)
+	req := request(mods{spawn(spec.SpawnProcesses), accept(unscoped("host-pid-namespace", "host-proc", "outlives-supervisor")...)}, "leave", marked)
 	o, err := attempt(t, req)
 	if err != nil || o.Code != 0 {
 		t.Fatalf("%d, %v; %s", o.Code, err, o.why())

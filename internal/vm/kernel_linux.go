@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -30,18 +31,15 @@ type Kernel struct {
 // Kernels are those that suites run under. 6.1 is an old host: its Landlock
 // holds neither truncation (ABI 3) nor a device's ioctls (5) nor signals (6).
 var Kernels = []Kernel{
-	{"6.1", "amd64", "linux-image-cloud-amd64", demands("landlock:2", programs)},
-	{"6.12", "amd64", "linux-image-6.12-cloud-amd64", demands("landlock:6", programs)},
-	{"6.12", "arm64", "linux-image-6.12-cloud-arm64", demands("landlock:6", nil)},
+	{"6.1", "amd64", "linux-image-cloud-amd64", demands("landlock:2")},
+	{"6.12", "amd64", "linux-image-6.12-cloud-amd64", demands("landlock:6")},
+	{"6.12", "arm64", "linux-image-6.12-cloud-arm64", demands("landlock:6")},
 }
 
-// demands are what every kernel has, and more.
-func demands(landlock string, more []string) []string {
-	return append([]string{landlock, "root", "confine", "namespaces", "userns", "mount_setattr", "cgroup2", "cgroup", "pty", "suid", "file-capabilities", "keyrings"}, more...)
+// demands are what every kernel has, and its Landlock.
+func demands(landlock string) []string {
+	return []string{landlock, "root", "confine", "namespaces", "userns", "mount_setattr", "cgroup2", "cgroup", "pty", "suid", "file-capabilities", "keyrings"}
 }
-
-// programs are some of those that come from this host.
-var programs = []string{"program=bash", "program=find", "program=sh", "program=sort", "program=tar"}
 
 // Find is the kernel of that name.
 func Find(name, arch string) (Kernel, error) {
@@ -335,15 +333,21 @@ func write(name string, data []byte) error {
 	return errors.Join(err, f.Close())
 }
 
+// hasPrograms says whether this host's programs run under the kernel.
+func (k Kernel) hasPrograms() bool { return k.Arch == runtime.GOARCH }
+
 // Nobody is the ordinary user of a machine.
 const Nobody = 65534
 
 // Env is the environment of suites under this kernel.
 func (k Kernel) Env(uid int) []string {
-	home, demands := "/root", k.Has
+	home, demands := "/root", slices.Clone(k.Has)
+	if k.hasPrograms() {
+		demands = append(demands, "program=bash", "program=find", "program=sh", "program=sort", "program=tar")
+	}
 	if uid != 0 {
 		home = "/nonexistent"
-		demands = slices.DeleteFunc(slices.Clone(demands), func(d string) bool { return d == "root" })
+		demands = slices.DeleteFunc(demands, func(d string) bool { return d == "root" })
 	}
 	return []string{
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=" + home, "TMPDIR=/tmp",

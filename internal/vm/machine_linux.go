@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strconv"
 	"strings"
 	"time"
@@ -254,7 +253,7 @@ func (m Machine) pack(name, guest string, boot Boot, job Job, binaries []Binary)
 		return err
 	}
 	a.file(JobFile, 0o644, text)
-	if m.Kernel.Arch == runtime.GOARCH {
+	if m.Kernel.hasPrograms() {
 		for _, p := range packages {
 			if err := a.hostPrograms(p); err != nil {
 				return err

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"syscall"
 	"time"
 
@@ -104,13 +103,11 @@ func suite(line *json.Encoder, index int, s vm.Suite) error {
 			}
 			if err == io.EOF {
 				err = nil
-				sent <- err
-				return
+			} else if err == nil {
+				continue
 			}
-			if err != nil {
-				sent <- err
-				return
-			}
+			sent <- err
+			return
 		}
 	}()
 	status, err := wait(p.Pid)
@@ -156,7 +153,6 @@ func wait(pid int) (unix.WaitStatus, error) {
 
 // open gives the serial line as it is, without a terminal's editing.
 func open(name string) (*os.File, error) {
-	signal.Ignore(unix.SIGHUP)
 	f, err := os.OpenFile(name, os.O_RDWR|unix.O_NOCTTY, 0)
 	if err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -44,7 +45,7 @@ func run(ctx context.Context, args []string) (failed bool, err error) {
 	flags.Usage = func() { fmt.Fprint(flags.Output(), usage); flags.PrintDefaults() }
 	var (
 		kernel  = flags.String("kernel", "6.12", "version of the kernel: 6.1 or 6.12")
-		arch    = flags.String("arch", "amd64", "its architecture: amd64 or arm64")
+		arch    = flags.String("arch", runtime.GOARCH, "its architecture: amd64 or arm64")
 		user    = flags.Bool("user", false, "run the suites as uid 65534 only, in a cgroup delegated to it (else as root, which repeats some as that user)")
 		cpus    = flags.Int("cpus", 2, "processors of the machine")
 		memory  = flags.Int("memory", 2048, "its memory, in MiB")

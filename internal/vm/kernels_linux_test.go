@@ -1,0 +1,190 @@
+//go:build amd64 || arm64
+
+package vm
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bvisor/bvisor/internal/need"
+)
+
+// part is what of a package is run under a kernel. The suites of backend/linux
+// and internal/selftest repeat themselves as an ordinary user.
+type part struct {
+	pkg   string
+	run   []string // tests, by name; nil is all
+	skip  []string // tests that only repeat something, or keep this machine's processors busy
+	archs []string // nil is all
+}
+
+// core is what every run of the tests includes: the launcher's machine, each
+// facility, every attack, and what differs most between kernels.
+var core = []part{
+	{pkg: "./internal/launcher"},
+	{pkg: "./internal/notify"},
+	{pkg: "./internal/procfs"},
+	{pkg: "./internal/seccomp", run: []string{"TestKernelDenies", "TestCoreLimitStays", "TestThreadsWithoutProcesses"}},
+	{pkg: "./internal/selftest", run: []string{"TestTheDefaultBoundaryStopsEveryAttack"}, archs: []string{"amd64"}},
+	{pkg: "./backend/linux", run: coreOfLaunches},
+	{pkg: "./backend/linux", run: []string{"TestProcessesBudget", "TestGroupFromInside", "TestGroupFromOutside", "TestGroupEndsTheTree"}, archs: []string{"amd64"}},
+}
+
+var coreOfLaunches = []string{
+	"TestBaselineWeakenings", "TestBaselineLandlockDomain", "TestBaselineLandlockScopes", "TestMountsAndLandlockHoldAlone",
+	"TestFilesWithoutAPathCannotBeExecuted", "TestNetworkHasOnlyADeadLoopback", "TestLoopbackServesItself", "TestDeniedCalls",
+	"TestSetUserIDGainsNothing", "TestExitStatuses", "TestSupervisorKilled", "TestCapture",
+}
+
+// whole is every kernel suite, without what only repeats and loads.
+var whole = []part{
+	{pkg: "./internal/launcher"},
+	{pkg: "./internal/notify"},
+	{pkg: "./internal/procfs"},
+	{pkg: "./internal/durable"},
+	{pkg: "./internal/seccomp", skip: []string{"TestArgumentRulesAgainstReference"}},
+	{pkg: "./internal/selftest"},
+	{pkg: ".", archs: []string{"amd64"}},
+	{pkg: "./cmd/bvisor", run: []string{"TestScripts", "TestScriptsAsOrdinaryUser", "TestTTY.*"}, archs: []string{"amd64"}},
+	{pkg: "./backend/linux", archs: []string{"amd64"}, skip: []string{
+		"TestFlood.*", "TestManyInARow", "TestManyAtOnce", "TestEveryCombinationOfRights", "TestEveryStepFails", "TestSwapsWhileLaunching",
+		"TestPostureOfManySpecs", "TestCopiesCannotBeExecuted", "TestOutputBudgetOfAProgramThatIsGone", "TestPrograms/sort",
+		"TestLimitsOfEachProcess", // RLIMIT_CPU counts in ticks, and an emulated machine loses some
+		"TestWallBudget",          // of a second, in which an emulated program may not get as far as running
+	}},
+	{pkg: "./backend/linux", archs: []string{"arm64"}, run: append([]string{
+		"TestBaseline.*", "TestReadOutsideTheGrants", "TestFileGrants", "TestDenied.*", "TestFileCapabilitiesGainNothing",
+		"TestGrace", "TestStdin", "TestTempIsBounded",
+	}, coreOfLaunches...)},
+}
+
+// TestKernels runs suites under other kernels: the core of them, and with
+// BVISOR_LONG=1 the whole.
+func TestKernels(t *testing.T) {
+	if testing.Short() {
+		t.Skip("starts virtual machines, which -short leaves out")
+	}
+	parts := core
+	if os.Getenv(need.LongVariable) == "1" {
+		parts = whole
+	}
+	for _, k := range Kernels {
+		t.Run(k.Name+"-"+k.Arch, func(t *testing.T) {
+			t.Parallel()
+			kernel(t, k, parts)
+		})
+	}
+}
+
+func kernel(t *testing.T, k Kernel, parts []part) {
+	m := machine(t, k)
+	ctx := deadline(t)
+	dir := t.TempDir()
+	var suites []Suite
+	var binaries []Binary
+	var chosen []part
+	for _, p := range parts {
+		if p.archs != nil && !slices.Contains(p.archs, k.Arch) {
+			continue
+		}
+		b, err := m.Module.Build(ctx, m.Module.Dir, k.Arch, dir, p.pkg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		args := []string{"-test.v", "-test.short", "-test.timeout=20m"}
+		if p.run != nil {
+			args = append(args, "-test.run=^("+strings.Join(p.run, "|")+")$")
+		}
+		if p.skip != nil {
+			args = append(args, "-test.skip=^("+strings.Join(p.skip, "|")+")$")
+		}
+		suites = append(suites, b[0].Suite(0, args, k.Env(0)))
+		binaries, chosen = append(binaries, b[0]), append(chosen, p)
+	}
+	results, err := m.Run(ctx, suites, binaries, func(Suite, []byte) {})
+	if err != nil {
+		t.Error(err)
+	}
+	for i, r := range results {
+		t.Run(r.Suite.Name, func(t *testing.T) { judge(t, r, chosen[i]) })
+	}
+}
+
+// machine is one with that kernel, if this host can have it.
+func machine(t *testing.T, k Kernel) Machine {
+	t.Helper()
+	for _, program := range []string{"go", k.Emulator(), "dpkg-deb"} {
+		need.Program(t, program)
+	}
+	need.File(t, mkfs)
+	cache, err := CacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Fetch(t.Context(), cache, k); err != nil {
+		name := "kernel=" + k.Name + "-" + k.Arch
+		if os.Getenv("CI") == "true" {
+			t.Fatalf("%s cannot be fetched: %v", name, err)
+		}
+		need.Missing(t, name, err.Error())
+	}
+	module, err := FindModule(t.Context(), ".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Machine{Kernel: k, Cache: cache, Module: module, CPUs: min(2, runtime.NumCPU()), Memory: 2048}
+}
+
+// deadline ends a machine before the test's own time is over, so that what it
+// said until then is seen.
+func deadline(t *testing.T) context.Context {
+	end, ok := t.Deadline()
+	if !ok {
+		return t.Context()
+	}
+	const spare = 20 * time.Second
+	ctx, cancel := context.WithDeadlineCause(t.Context(), end.Add(-spare), fmt.Errorf("not done %s before the test's own deadline", spare))
+	t.Cleanup(cancel)
+	return ctx
+}
+
+var (
+	passed  = regexp.MustCompile(`(?m)^ *--- PASS: (\S+) `)
+	decided = regexp.MustCompile(`(?m)^ *--- (?:PASS|SKIP): (\S+) `)
+	lacking = regexp.MustCompile(`(?m)^ +\S+_test\.go:\d+: needs (\S+): .*$`)
+)
+
+// judge is what "go test" would have said of the suite.
+func judge(t *testing.T, r Result, p part) {
+	output := string(r.Output)
+	switch {
+	case r.Ended == nil:
+		t.Errorf("%s did not end:\n%s", r.Suite.Name, output)
+	case r.Ended.Code != 0:
+		t.Errorf("%s: %s\n%s", r.Suite.Name, r.Ended, output)
+	case !passed.MatchString(output):
+		t.Errorf("%s: no test passed:\n%s", r.Suite.Name, output)
+	}
+	if t.Failed() {
+		return
+	}
+	for _, name := range p.run {
+		one := regexp.MustCompile("^(" + name + ")$")
+		if !slices.ContainsFunc(decided.FindAllStringSubmatch(output, -1), func(m []string) bool { return one.MatchString(m[1]) }) {
+			t.Errorf("no test %s ran", name)
+		}
+	}
+	var lacks []string
+	for _, m := range lacking.FindAllStringSubmatch(output, -1) {
+		lacks = append(lacks, m[1])
+	}
+	slices.Sort(lacks)
+	t.Logf("%d passed, %s; skipped for %q", len(passed.FindAllString(output, -1)), r.Ended, slices.Compact(lacks))
+}
