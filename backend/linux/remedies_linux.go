@@ -70,7 +70,11 @@ func (h *host) against(f plan.Fact) string {
 	case isNamespace && kind != "user" && h.uid != 0 && !h.has("namespace.user"):
 		return h.against(h.fact("namespace.user")) // which owns the others
 	case isNamespace && f.Detail == "ENOSPC": // user_namespaces(7), pid_namespaces(7)
-		return either("raise sysctl user.max_"+kind+"_namespaces; namespaces can be nested 32 deep", h.rootInstead(kind))
+		raise := "raise sysctl user.max_" + kind + "_namespaces"
+		if kind == "user" || kind == "pid" {
+			raise += " (or, where it is high enough, nest fewer than 32 of them)"
+		}
+		return either(raise, h.rootInstead(kind))
 	case isNamespace && (f.Detail == "EINVAL" || f.Detail == "ENOSYS"):
 		return "use a kernel with namespaces of this kind: CONFIG_" + strings.ToUpper(kind) + "_NS"
 	case isNamespace && kind == "user", isNamespace && h.uid == 0:
