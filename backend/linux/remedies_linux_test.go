@@ -36,6 +36,8 @@ func TestRemedies(t *testing.T) {
 		{"Ubuntu 24.04", 1000, []string{"namespace.user", "namespace.user.uid_map"},
 			[]plan.Fact{known("namespace.user", "available"), gone("namespace.user.uid_map", "EPERM"), known("sysctl.kernel.apparmor_restrict_unprivileged_userns", "1")},
 			"kernel.apparmor_restrict_unprivileged_userns=0", "filter"},
+		{"no capability in it", 1000, []string{"namespace.pid"}, []plan.Fact{known("namespace.user", "available"), gone("namespace.pid", "EPERM"), known("sysctl.kernel.apparmor_restrict_unprivileged_userns", "1")},
+			"kernel.apparmor_restrict_unprivileged_userns=0", "run as root"},
 		{"container", 0, []string{"namespace.user"}, []plan.Fact{gone("namespace.user", "EPERM"), known("supervisor.filters", "1")}, "system call filter", "run as root"},
 		{"mount in a container", 0, []string{"mount.private"}, []plan.Fact{gone("mount.private", "EPERM"), known("supervisor.filters", "1")}, "system call filter", "/proc"},
 		{"old kernel", 0, []string{"mount.bind.mount_setattr"}, []plan.Fact{gone("mount.bind.mount_setattr", "ENOSYS")}, "Linux 5.12", "filter"},
