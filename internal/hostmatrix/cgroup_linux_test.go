@@ -30,17 +30,30 @@ func ownGroup() string {
 	return ""
 }
 
+// hierarchies says which are mounted.
+func hierarchies() string {
+	mounts, err := mountPoints()
+	of := func(kind string) bool {
+		return err == nil && slices.ContainsFunc(mounts, func(m mountPoint) bool { return m.kind == kind })
+	}
+	switch v1, v2 := of("cgroup"), of("cgroup2"); {
+	case v1 && v2:
+		return "hybrid"
+	case v1:
+		return "v1"
+	case v2:
+		return "v2"
+	}
+	return "none"
+}
+
 // groupFact is the one that says where groups for workloads can be.
 const groupFact = "cgroup.parent"
 
 // group finds out what is in the way of a group of a workload's own: the word
 // that the fact has for it, or "available".
 func group() string {
-	mounts, err := mountPoints()
-	of := func(kind string) bool {
-		return slices.ContainsFunc(mounts, func(m mountPoint) bool { return m.kind == kind })
-	}
-	if err != nil || !of("cgroup2") || of("cgroup") {
+	if hierarchies() != "v2" {
 		return "no-hierarchy"
 	}
 	if os.Geteuid() != 0 && !writable(ownGroup()) {

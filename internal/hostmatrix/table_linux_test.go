@@ -28,8 +28,9 @@ type document struct {
 // kernel's answers.
 type rows struct{ answers, why string }
 
-// section names the kernel and the user, and nothing that differs from one
-// build of that kernel to the next.
+// section names the kernel, its groups and the user, and nothing that differs
+// from one build of that kernel to the next. Groups are in it because one of the
+// workload's own can end it where there are no pid namespaces.
 func section() (string, error) {
 	abi, err := sys.LandlockABI()
 	if err != nil && err != unix.ENOSYS && err != unix.EOPNOTSUPP {
@@ -40,14 +41,17 @@ func section() (string, error) {
 		return "", err
 	}
 	version := strings.SplitN(unix.ByteSliceToString(uts.Release[:]), ".", 3)
-	who := "root"
-	if os.Geteuid() != 0 {
-		who = "an ordinary user"
-	}
 	if len(version) < 2 {
 		return "", fmt.Errorf("the kernel calls itself %q", uts.Release)
 	}
-	return fmt.Sprintf("Linux %s.%s, Landlock ABI %d, %s", version[0], version[1], abi, who), nil
+	who := "root"
+	if os.Geteuid() != 0 {
+		who = "an ordinary user"
+		if writable(ownGroup()) {
+			who += " with a group"
+		}
+	}
+	return fmt.Sprintf("Linux %s.%s, Landlock ABI %d, cgroup %s, %s", version[0], version[1], abi, hierarchies(), who), nil
 }
 
 func readDocument(path string) (document, error) {
