@@ -498,3 +498,24 @@ func TestBaselineLauncherIsBare(t *testing.T) {
 	}
 	l.release()
 }
+
+// A boundary that makes no namespace at all is Landlock and the filter alone: its
+// account has every phase, and its report verifies.
+func TestBaselineWithoutNamespaces(t *testing.T) {
+	all := []spec.Weakening{"host-user-namespace", "host-pid-namespace", "visible-host-paths", "host-ipc-namespace", "host-uts-namespace",
+		"host-cgroup-namespace", "host-network", "host-devices", "host-proc", "host-sys"}
+	if os.Geteuid() != 0 {
+		// The bounding set cannot be emptied without CAP_SETPCAP (prctl(2)).
+		o, err := attempt(t, request(mods{accept(all...)}, "exit", "0"))
+		must(t, err)
+		if got := reasons(t, o); !slices.Equal(got, []string{"weakening.conflict"}) {
+			t.Errorf("refused for %q", got)
+		}
+		all = append(all, "linux-capabilities")
+	}
+	root := tree(t, "file")
+	run(t, mods{accept(all...)}, "exit", "0").succeeds(t)
+	run(t, mods{accept(all...), grant("r", root)}, "read", root+"/file").succeeds(t)
+	run(t, mods{accept(all...)}, "read", root+"/file").denied(t, plan.Filesystem, unix.EACCES)
+	control(t, "read", root+"/file").succeeds(t)
+}

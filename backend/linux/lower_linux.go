@@ -240,10 +240,9 @@ func (l *lowering) namespaces() {
 			text += n.name
 		}
 	}
-	if flags == 0 && !l.has(plan.NetworkNamespace) {
-		return
+	if flags != 0 {
+		l.Call("unshare", unix.SYS_UNSHARE, launcher.Flag(flags, text))
 	}
-	l.Call("unshare", unix.SYS_UNSHARE, launcher.Flag(flags, text))
 	if l.has(plan.NetworkNamespace) {
 		// Opened now: init is about to hide the host's /proc from both.
 		l.openat("/proc/self", unix.O_PATH|unix.O_CLOEXEC, "O_PATH|O_CLOEXEC").To(launcher.Addr(l.self))
@@ -307,9 +306,6 @@ func (l *lowering) joinNetwork() {
 // keep their owner, and git's index stays valid. A gid map without privilege
 // needs setgroups to be denied first (user_namespaces(7)).
 func (l *lowering) identity() {
-	if !l.has(plan.UserNamespace) && !l.has(plan.UTSNamespace) {
-		return
-	}
 	if l.has(plan.UserNamespace) {
 		uid, gid := l.boot.uid, l.boot.gid
 		file := l.Var("file")

@@ -96,8 +96,6 @@ func param(name string, value any) plan.Param {
 	return plan.Param{Name: name, Value: fmt.Sprint(value)}
 }
 
-const namespaceRemedy = "allow user namespaces for this user (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns), or run as root"
-
 // offers says, for every requirement kind, how this host can hold it. It is a
 // function of the facts alone.
 func (h *host) offers() []plan.Offer {
@@ -107,7 +105,7 @@ func (h *host) offers() []plan.Offer {
 		if h.has(facts...) && len(ways) > 0 {
 			o.Ways = ways
 		} else {
-			o.Need, o.Fact, o.Remedy = need, h.because(facts...), remedy
+			o.Need, o.Fact, o.Remedy = need, h.because(facts...), h.remedy(remedy, facts...)
 		}
 		list = append(list, o)
 	}
@@ -135,15 +133,14 @@ func (h *host) offers() []plan.Offer {
 		offer(n.kind, string(n.kind), namespaceRemedy, facts, way(owner, m))
 	}
 	offer(plan.NoCapabilities, "capset(2) and an empty bounding set", "", []string{"launcher", "capabilities.drop"},
-		way(nil, mechanism("capset", param("last", h.fact("capabilities.last").Value))))
+		way(owner, mechanism("capset", param("last", h.fact("capabilities.last").Value)))) // PR_CAPBSET_DROP needs CAP_SETPCAP
 	offer(plan.NoNewPrivileges, "prctl(PR_SET_NO_NEW_PRIVS)", "", []string{"launcher", "no-new-privileges"}, way(nil, mechanism("no-new-privileges")))
 	filter := mechanism("seccomp")
 	filterFacts := []string{"launcher", "seccomp.filter", "seccomp.effect"}
-	offer(plan.CallFilter, "seccomp filter", "use a kernel with CONFIG_SECCOMP_FILTER", filterFacts, way(kinds(plan.NoNewPrivileges), filter)) // seccomp(2)
+	offer(plan.CallFilter, "seccomp filter", "", filterFacts, way(kinds(plan.NoNewPrivileges), filter)) // seccomp(2)
 	abi := h.abi()
 	domain := mechanism("landlock", param("abi", abi))
 	domainFacts := []string{"launcher", "landlock.restrict", "landlock.effect"}
-	const domainRemedy = "use a kernel with CONFIG_SECURITY_LANDLOCK and landlock in its lsm= list (Linux 5.13 or newer)"
 	offer(plan.LandlockDomain, "Landlock", domainRemedy, domainFacts, way(kinds(plan.NoNewPrivileges), domain)) // landlock_restrict_self(2)
 	scopes := []plan.Way{way(kinds(plan.PIDNamespace, plan.NetworkNamespace), mechanism("pid-namespace"), mechanism("network-namespace"))}
 	if abi >= 6 {
@@ -159,7 +156,7 @@ func (h *host) offers() []plan.Offer {
 	mounted := append([]string{"launcher", "namespace.mnt"}, mountFacts...)
 	inMounts := kinds(plan.MountNamespace)
 	offer(plan.MinimalDev, "mount namespace", namespaceRemedy, append(slices.Clone(mounted), "mount.device.move_mount"), way(inMounts, mechanism("mount-namespace")))
-	offer(plan.PrivateProc, "mount namespace and pid namespace", namespaceRemedy, append(slices.Clone(mounted), "mount.proc"), way(kinds(plan.MountNamespace, plan.PIDNamespace), mechanism("mount-namespace"), mechanism("pid-namespace")))
+	offer(plan.PrivateProc, "mount namespace and pid namespace", namespaceRemedy, append([]string{"launcher", "namespace.pid", "namespace.pid.init"}, append(slices.Clone(mounted[1:]), "mount.proc")...), way(kinds(plan.MountNamespace, plan.PIDNamespace), mechanism("mount-namespace"), mechanism("pid-namespace")))
 	offer(plan.NoSys, "mount namespace", namespaceRemedy, mounted, way(inMounts, mechanism("mount-namespace")))
 
 	h.files(offer, mounted, domain, abi)
@@ -170,24 +167,32 @@ func (h *host) offers() []plan.Offer {
 	offer(plan.NetworkLoopback, "network namespace, a loopback interface in it, and seccomp filter", loopbackRemedy, loopbackFacts,
 		way(kinds(plan.NetworkNamespace, plan.CallFilter), mechanism("network-namespace"), mechanism("loopback-interface", h.loopback()...), filter))
 	for _, k := range kinds(plan.SpawnNone, plan.SpawnThreads) {
-		offer(k, "seccomp filter", "use a kernel with CONFIG_SECCOMP_FILTER", filterFacts, way(kinds(plan.CallFilter), filter))
+		offer(k, "seccomp filter", "", filterFacts, way(kinds(plan.CallFilter), filter))
 	}
 	tree := []string{"launcher", "namespace.pid", "namespace.pid.init"}
 	ownTree := way(kinds(plan.PIDNamespace), mechanism("pid-namespace"))
 	single := way(kinds(plan.DeathSignal, plan.CallFilter), mechanism("parent-death-signal"))
 	single.Lacks = []string{plan.FeatureDescendants}
-	alive, ended := []plan.Way{ownTree}, []plan.Way{ownTree, single}
+	var alive, ended []plan.Way
+	if h.has(tree...) {
+		alive, ended = append(alive, ownTree), append(ended, ownTree)
+	}
+	if h.has(filterFacts...) {
+		ended = append(ended, single)
+	}
 	if h.has(leafFacts...) {
 		group := way(nil, mechanism(mechanismKill))
 		alive = append(alive, group)
 		group.Lacks = []string{plan.FeatureWithSupervisor}
 		ended = append(ended, group)
-		if !h.has(tree...) {
-			tree = run
-		}
 	}
-	offer(plan.SpawnProcesses, "pid namespace", namespaceRemedy, tree, alive...)
-	offer(plan.KillTree, "pid namespace", namespaceRemedy, tree, ended...)
+	for k, ways := range map[plan.Kind][]plan.Way{plan.SpawnProcesses: alive, plan.KillTree: ended} {
+		facts := tree // each way has its own; where there is none, the first one's are named
+		if len(ways) > 0 {
+			facts = run
+		}
+		offer(k, "pid namespace", namespaceRemedy, facts, ways...)
+	}
 	for k, m := range map[plan.Kind]string{plan.Environment: "execve", plan.FDsNone: "close-range", plan.FDsOnly: "close-range",
 		plan.Launch: "sealed-launcher", plan.CaptureStreams: "pipe", plan.StdinControl: "descriptor"} {
 		mech := mechanism(m)
@@ -196,7 +201,7 @@ func (h *host) offers() []plan.Offer {
 		}
 		offer(k, m, "", run, way(nil, mech))
 	}
-	offer(plan.Terminal, "pseudo-terminal", "mount devpts at /dev/pts, with /dev/ptmx and /dev/tty for everybody", []string{"launcher", "terminal.pty", "terminal.controlling"},
+	offer(plan.Terminal, "pseudo-terminal", "mount devpts at /dev/pts, with /dev/ptmx and /dev/tty for everybody", h.terminalFacts(),
 		way(kinds(plan.NewSession), mechanism("pty"), mechanism("controlling-terminal"))) // a session's leader alone can take one (tty_jobctrl.c)
 	h.budgets(offer, mounted)
 	h.groups(&list)
@@ -206,7 +211,7 @@ func (h *host) offers() []plan.Offer {
 	return list
 }
 
-var mountFacts = []string{"mount.tmpfs", "mount.bind.open_tree", "mount.bind.mount_setattr", "mount.bind.move_mount", "mount.pivot_root"}
+var mountFacts = []string{"mount.private", "mount.tmpfs", "mount.bind.open_tree", "mount.bind.mount_setattr", "mount.bind.move_mount", "mount.pivot_root"}
 
 type offerFunc = func(k plan.Kind, need, remedy string, facts []string, ways ...plan.Way)
 

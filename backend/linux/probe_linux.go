@@ -55,6 +55,7 @@ func (b *Backend) probe(ctx context.Context) (plan.Profile, error) {
 	}
 	lastCap, err := os.ReadFile("/proc/sys/kernel/cap_last_cap")
 	h.read("capabilities.last", strings.TrimSpace(string(lastCap)), "read: /proc/sys/kernel/cap_last_cap", err)
+	h.supervisor()
 	birth, done := b.cgroups(&h)
 	defer done()
 	if birth != nil {
@@ -163,9 +164,10 @@ func exercise(abi int, terminal, birth *os.File) ([]trial, error) {
 	expect(1)
 	// Without a mount namespace of its own the child mounts nothing.
 	unshare("namespace.mnt", unix.CLONE_NEWNS, "CLONE_NEWNS").OnError(mounted)
-	p.Call("mount", unix.SYS_MOUNT, p.Str("none"), p.Str("/"), launcher.Int(0), launcher.Flag(unix.MS_REC|unix.MS_PRIVATE, "MS_REC|MS_PRIVATE"), launcher.Int(0)).OnError(mounted)
+	tryTerminalName(p, try, tty)
+	try("mount.private", "mount(MS_REC|MS_PRIVATE)", p.Call("mount", unix.SYS_MOUNT, p.Str("none"), p.Str("/"), launcher.Int(0), launcher.Flag(unix.MS_REC|unix.MS_PRIVATE, "MS_REC|MS_PRIVATE"), launcher.Int(0))).OnError(mounted)
 	tmpfs := p.Str("tmpfs")
-	try("mount.tmpfs", "mount(tmpfs)", p.Call("mount", unix.SYS_MOUNT, tmpfs, p.Str(base), tmpfs, launcher.Flag(unix.MS_NOSUID|unix.MS_NODEV, "MS_NOSUID|MS_NODEV"), p.Str("mode=0755,size=64k")))
+	try("mount.tmpfs", "mount(tmpfs)", p.Call("mount", unix.SYS_MOUNT, tmpfs, p.Str(base), tmpfs, launcher.Flag(unix.MS_NOSUID|unix.MS_NODEV, "MS_NOSUID|MS_NODEV"), p.Str("mode=0755,size=64k"))).OnError(mounted)
 	p.Call("chdir", unix.SYS_CHDIR, p.Str(base)).OnError(mounted)
 	for _, dir := range []string{"tree", "proc"} {
 		p.Call("mkdirat", unix.SYS_MKDIRAT, at, p.Str(dir), launcher.Flag(0o755, "0755")).OnError(mounted)

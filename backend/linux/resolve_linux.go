@@ -67,6 +67,7 @@ func (b *Backend) Resolve(_ context.Context, s spec.Spec, protected []backend.Pr
 	}
 	r.grants()
 	r.exposes()
+	r.exposedOver()
 	r.sort()
 	r.covered()
 	r.carveOuts()
@@ -246,6 +247,22 @@ func (r *resolver) exposes() {
 	}
 }
 
+// exposedOver drops what nobody asked for by name where something else is
+// exposed: what a preset grants at that place or below it. The spec's own grant
+// there needs a place to be mounted on, which check looks for.
+func (r *resolver) exposedOver() {
+	keep := 0
+	for i, root := range r.resolved.Roots {
+		if root.Role == spec.RoleGrant && root.Origin != spec.FromSpec && slices.ContainsFunc(r.spec.Controls.Expose, func(e spec.Expose) bool { return within(root.Dest, e.Dest) }) {
+			unix.Close(r.pins[i].fd)
+			continue
+		}
+		r.resolved.Roots[keep], r.pins[keep] = root, r.pins[i]
+		keep++
+	}
+	r.resolved.Roots, r.pins = r.resolved.Roots[:keep], r.pins[:keep]
+}
+
 // parent returns the deepest granted directory that holds dest, or nil.
 func (r *resolver) parent(dest string) (*spec.Root, *pin) {
 	for i := len(r.resolved.Roots) - 1; i >= 0; i-- {
@@ -366,8 +383,13 @@ func (r *resolver) check() {
 			if outer.Access.Read() && !root.Access.Read() {
 				r.problem("spec.narrowed", field, "reading is granted by "+outer.Named+" and cannot be taken away here", "use access: none, or grant the parts of "+outer.Named+" one by one")
 			}
-			if root.Role == spec.RoleExpose && !exists(path.Join(outer.Path, strings.TrimPrefix(root.Dest, outer.Dest))) {
+			there := exists(path.Join(outer.Path, strings.TrimPrefix(root.Dest, outer.Dest)))
+			switch {
+			case there:
+			case root.Role == spec.RoleExpose:
 				r.problem("spec.expose", field, "lies inside "+outer.Named+", where it does not exist", "create it there, or choose another destination")
+			case outer.Role == spec.RoleExpose:
+				r.problem("spec.expose", field, "lies inside "+outer.Dest+", where "+outer.Named+" is exposed, which has no place for it", "create it there, or expose that elsewhere")
 			}
 			r.flat(outer, root.Dest, field)
 		}
@@ -540,9 +562,19 @@ func (r *resolver) inside(p string) (string, *spec.Root) {
 		if root.NonRecursive && p != root.Path && path.Dir(p) != root.Path {
 			continue
 		}
-		return path.Join(root.Dest, strings.TrimPrefix(p, root.Path)), root
+		if at := path.Join(root.Dest, strings.TrimPrefix(p, root.Path)); !r.hidden(at, root) {
+			return at, root
+		}
 	}
 	return "", nil
+}
+
+// hidden says whether the place at which root shows something is covered by
+// what else is mounted there: something exposed, a private directory.
+func (r *resolver) hidden(at string, root *spec.Root) bool {
+	over := func(dest string) bool { return within(at, dest) && dest != root.Dest && within(dest, root.Dest) }
+	return slices.ContainsFunc(r.resolved.Roots, func(o spec.Root) bool { return o.Role == spec.RoleExpose && over(o.Dest) }) ||
+		slices.ContainsFunc(r.spec.Controls.Temp, func(t spec.Temp) bool { return over(t.Path) })
 }
 
 func (r *resolver) stdinFile() {

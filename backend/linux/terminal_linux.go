@@ -153,6 +153,38 @@ func trialTerminal() (master, slave *os.File, err error) {
 	return master, slave, err
 }
 
+// terminalName has room for the name of a terminal.
+func terminalName(p *launcher.Program) launcher.Arg { return p.Bytes(make([]byte, 64), "terminal") }
+
+// readTerminalName asks /proc what the host calls the terminal at fd.
+func readTerminalName(p *launcher.Program, fd int, name launcher.Arg) launcher.Op {
+	const room = 64 - 1
+	return p.Call("readlinkat", unix.SYS_READLINKAT, launcher.Flag(unix.AT_FDCWD, "AT_FDCWD"), p.Str("/proc/self/fd/"+strconv.Itoa(fd)), name, launcher.Int(room))
+}
+
+// checkTerminalName goes on where that is a name in ptsDir.
+func checkTerminalName(p *launcher.Program, name launcher.Arg) launcher.Op {
+	return p.Check(name, ^uint64(0), binary.LittleEndian.Uint64([]byte(ptsDir)), strconv.Quote(ptsDir))
+}
+
+// tryTerminalName does so in a mount namespace, as a launch does. For a
+// supervisor in a chroot the name begins outside of it there.
+func tryTerminalName(p *launcher.Program, try func(fact, text string, o launcher.Op) launcher.Op, fd int) {
+	name := terminalName(p)
+	readTerminalName(p, fd, name).Ignore()
+	try("terminal.name", "readlinkat(/proc/self/fd/N) in a mount namespace, for a name in "+ptsDir, checkTerminalName(p, name))
+}
+
+// terminalFacts are what a terminal takes. Its name is asked for only where
+// there is a /dev of the boundary's own to show it in.
+func (h *host) terminalFacts() []string {
+	facts := []string{"launcher", "terminal.pty", "terminal.controlling"}
+	if h.has("namespace.mnt") {
+		facts = append(facts, "terminal.name")
+	}
+	return facts
+}
+
 // nameTerminal asks what the host calls the terminal, while its /proc is there
 // to be asked. The number differs from run to run, so it cannot stand in the
 // program.
@@ -160,10 +192,9 @@ func (l *lowering) nameTerminal() {
 	if !l.has(plan.Terminal) || !l.has(plan.MinimalDev) {
 		return
 	}
-	const room = 64
-	l.tty = l.Bytes(make([]byte, room), "terminal")
-	l.Call("readlinkat", unix.SYS_READLINKAT, launcher.Flag(unix.AT_FDCWD, "AT_FDCWD"), l.Str("/proc/self/fd/0"), l.tty, launcher.Int(room-1))
-	l.Check(l.tty, ^uint64(0), binary.LittleEndian.Uint64([]byte(ptsDir)), strconv.Quote(ptsDir))
+	l.tty = terminalName(l.Program)
+	readTerminalName(l.Program, 0, l.tty)
+	checkTerminalName(l.Program, l.tty)
 }
 
 // terminalDevices shows /dev/tty and the terminal by its name on the host, and
