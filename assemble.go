@@ -6,10 +6,10 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/bvisor/bvisor/internal/canonical"
+	"github.com/bvisor/bvisor/internal/durable"
 	"github.com/bvisor/bvisor/plan"
 	"github.com/bvisor/bvisor/report"
 	"github.com/bvisor/bvisor/secret"
@@ -27,17 +27,9 @@ type intent struct {
 	PID     int    `json:"pid"`            // the supervisor's
 }
 
-var bootID = sync.OnceValue(func() string {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return "" // not Linux
-	}
-	return strings.TrimSpace(string(b))
-})
-
 func (a *attempt) intent() ([]byte, error) {
 	return canonical.Marshal(intent{Version: 1, Attempt: a.id, Plan: a.plan.ID(), Profile: a.profile.Digest(),
-		Started: stamp(a.started), Boot: bootID(), PID: os.Getpid()})
+		Started: stamp(a.started), Boot: durable.BootID(), PID: os.Getpid()})
 }
 
 // text makes words of the host fit for a report, whose strings are UTF-8.

@@ -75,7 +75,7 @@ func optional[T any](b backend.Backend) (T, bool) {
 type Result struct {
 	Report   *report.Report
 	Envelope []byte            // the sealed report, a DSSE envelope
-	Receipt  ledger.Receipt    // zero when recording failed
+	Receipt  *ledger.Receipt   // nil when recording failed
 	Output   map[string][]byte // kept bytes of captured streams, leases' values taken out
 }
 
@@ -269,9 +269,11 @@ func (s *Supervisor) finish(a *attempt, kind ledger.Kind, r *report.Report) (*Re
 		return &Result{Report: r, Output: a.output}, &Fault{"seal", err}
 	}
 	res := &Result{Report: r, Envelope: envelope, Output: a.output}
-	if res.Receipt, err = s.Log.Append(kind, a.id, envelope); err != nil {
+	receipt, err := s.Log.Append(kind, a.id, envelope)
+	if err != nil {
 		return res, &Fault{"record the report", err}
 	}
+	res.Receipt = &receipt
 	return res, nil
 }
 

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -115,14 +117,14 @@ func (c *cli) envelope(name string) ([]byte, error) {
 	defer log.Close()
 	attempt := ""
 	if name == "" {
-		entries, err := ends(log)
+		entries, err := sealed(log, 1)
 		if err != nil {
 			return nil, err
 		}
 		if len(entries) == 0 {
 			return nil, usage("no report in %s", log.Path())
 		}
-		attempt = entries[len(entries)-1].Attempt
+		attempt = entries[0].Attempt
 	} else if attempt, err = log.Find(name); err != nil {
 		return nil, usage("%s is no file, and as an attempt: %w", name, err).hinted(`"bvisor report list" lists the attempts`)
 	}
@@ -156,18 +158,19 @@ func (c *cli) openLog() (*ledger.Dir, error) {
 	return log, nil
 }
 
-// ends are the entries that end attempts, in order of time.
-func ends(log *ledger.Dir) ([]ledger.Entry, error) {
-	all, err := log.List()
+// sealed are the last entries with reports, up to most of them, the last one
+// last; 0 is all.
+func sealed(log *ledger.Dir, most int) ([]ledger.Entry, error) {
+	if most == 0 {
+		most = math.MaxInt
+	}
+	list, _, err := log.List(-1, most, func(e ledger.Entry) (bool, error) {
+		return e.Kind == ledger.Report || e.Kind == ledger.Refusal, nil
+	})
 	if err != nil {
 		return nil, fault("%w", err)
 	}
-	var list []ledger.Entry
-	for _, e := range all {
-		if e.Kind == ledger.Report || e.Kind == ledger.Refusal {
-			list = append(list, e)
-		}
-	}
+	slices.Reverse(list)
 	return list, nil
 }
 
@@ -220,12 +223,9 @@ func (c *cli) listReports(asJSON bool, last int) error {
 		return err
 	}
 	defer log.Close()
-	entries, err := ends(log)
+	entries, err := sealed(log, last)
 	if err != nil {
 		return err
-	}
-	if last > 0 && len(entries) > last {
-		entries = entries[len(entries)-last:]
 	}
 	var rows [][]string
 	for _, e := range entries {
@@ -257,7 +257,11 @@ func (c *cli) listReports(asJSON bool, last int) error {
 		}
 	}
 	if len(open) > 0 {
-		c.say("%d without an end, running now or ended by a crash: %s", len(open), strings.Join(open, ", "))
+		var attempts []string
+		for _, e := range open {
+			attempts = append(attempts, e.Attempt)
+		}
+		c.say("%d without an end, running now or ended by a crash: %s", len(open), strings.Join(attempts, ", "))
 	}
 	return nil
 }
@@ -266,7 +270,7 @@ func (c *cli) listReports(asJSON bool, last int) error {
 // is listed as such: a list that left it out would hide it.
 func (c *cli) describe(log *ledger.Dir, e ledger.Entry) (line, error) {
 	l := line{Attempt: e.Attempt, Time: e.Time.UTC().Format(time.RFC3339)}
-	data, err := log.Read(e.Kind, e.Attempt)
+	_, data, err := log.ReadAt(e.Index)
 	if err != nil {
 		return l, fault("%w", err)
 	}

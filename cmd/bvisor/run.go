@@ -185,7 +185,10 @@ func (c *cli) finish(o *runOptions, state *bvisor.State, b backend.Backend, resu
 	}
 	if c.json {
 		s := summary{Outcome: r.Outcome.Status, Reason: r.Outcome.Reason, Exit: code, Attempt: r.Identity.Attempt, Plan: r.Identity.Plan,
-			Report: result.Receipt.Path, Accepted: r.Accepted, Missing: missing(r), Denied: r.Denied}
+			Accepted: r.Accepted, Missing: missing(r), Denied: r.Denied}
+		if result.Receipt != nil {
+			s.Entry = &result.Receipt.Index
+		}
 		if asksForDenials(r) {
 			s.Completeness = &r.Completeness
 		}
@@ -246,7 +249,7 @@ func (c *cli) tell(o *runOptions, result *bvisor.Result, code int, stale bool) {
 	case stale:
 		c.hint(`"bvisor probe" looks at this host again`)
 	}
-	if result.Receipt.Path != "" && (r.Outcome.Status != report.Completed && r.Outcome.Status != report.Failed || o.verbose) {
+	if result.Receipt != nil && (r.Outcome.Status != report.Completed && r.Outcome.Status != report.Failed || o.verbose) {
 		c.hint(`"bvisor report show %s" tells more`, r.Identity.Attempt[:12])
 	}
 }
