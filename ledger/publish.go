@@ -48,3 +48,34 @@ func (d *Dir) Publish() ([]byte, error) {
 	}
 	return head, nil
 }
+
+// Published lists the files of public/ that the checkpoint of a log of size
+// entries needs, besides itself.
+func Published(size int64) []string {
+	var names []string
+	for _, t := range tlog.NewTiles(height, 0, size) {
+		names = append(names, tilePath(t))
+		if t.L == 0 {
+			names = append(names, bundlePath(t.N, t.W))
+		}
+	}
+	return names
+}
+
+// Alone calls do while no other process calls it for the same name.
+func (d *Dir) Alone(name string, do func() error) error {
+	dir, err := d.below()
+	if err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	defer dir.Close()
+	lock, err := dir.OpenLock("lock-" + name)
+	if err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	defer lock.Close()
+	if err := lock.Lock(true); err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	return do()
+}

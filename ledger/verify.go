@@ -467,7 +467,7 @@ func (v *verification) unexpected() error {
 		}
 		name, err := filepath.Rel(v.d.path, path)
 		name = filepath.ToSlash(name)
-		if err != nil || v.known[name] && e.Type().IsRegular() || strings.HasPrefix(name, "torn/") || strings.HasPrefix(e.Name(), ".tmp-") {
+		if err != nil || v.known[name] && e.Type().IsRegular() || strings.HasPrefix(name, "torn/") || strings.HasPrefix(name, "lock-") || strings.HasPrefix(e.Name(), ".tmp-") {
 			return err
 		}
 		// Others may have added to the log meanwhile.

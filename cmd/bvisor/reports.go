@@ -229,10 +229,11 @@ func (c *cli) listReports(asJSON bool, last int) error {
 	}
 	var rows [][]string
 	for _, e := range entries {
-		l, err := c.describe(log, e)
+		d, _, err := describeEntry(log, e)
 		if err != nil {
 			return err
 		}
+		l := line{d.Attempt, e.Time.UTC().Format(time.RFC3339), d.Outcome, d.Reason, d.Command}
 		if asJSON {
 			if err := c.writeJSON(l); err != nil {
 				return err
@@ -264,30 +265,6 @@ func (c *cli) listReports(asJSON bool, last int) error {
 		c.say("%d without an end, running now or ended by a crash: %s", len(open), strings.Join(attempts, ", "))
 	}
 	return nil
-}
-
-// describe reads what a list says of an attempt. An entry that cannot be read
-// is listed as such: a list that left it out would hide it.
-func (c *cli) describe(log *ledger.Dir, e ledger.Entry) (line, error) {
-	l := line{Attempt: e.Attempt, Time: e.Time.UTC().Format(time.RFC3339)}
-	_, data, err := log.ReadAt(e.Index)
-	if err != nil {
-		return l, fault("%w", err)
-	}
-	sealed, err := report.Parse(data)
-	if err != nil {
-		l.Outcome, l.Reason = "unreadable", err.Error()
-		return l, nil
-	}
-	r := sealed.Report
-	l.Outcome, l.Reason = string(r.Outcome.Status), r.Outcome.Reason
-	switch {
-	case r.Plan != nil:
-		l.Command = r.Plan.Resolved.Spec.Workload.Command
-	case r.Refusal != nil:
-		l.Command = r.Refusal.Resolved.Spec.Workload.Command
-	}
-	return l, nil
 }
 
 func shorten(s string, most int) string {
