@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"runtime"
 	"slices"
-	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
 )
@@ -117,7 +116,7 @@ func (d *Dir) write(batch []*request) (n int, err error) {
 		if r.err = d.admit(r, m, list); r.err != nil {
 			continue
 		}
-		e := Entry{Index: m.size, Kind: r.kind, Attempt: r.attempt, Time: time.Now(), Size: int64(len(r.entry)), SHA256: digest(r.entry)}
+		e := Entry{Index: m.size, Kind: r.kind, Attempt: r.attempt, Time: d.now(), Size: int64(len(r.entry)), SHA256: digest(r.entry)}
 		leaf := e.Leaf()
 		p := placed{Entry: e, hash: tlog.RecordHash(leaf)}
 		data = appendFrame(data, leaf, r.entry)

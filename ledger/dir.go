@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/bvisor/bvisor/internal/durable"
 )
@@ -35,6 +36,7 @@ type Dir struct {
 	origin   string
 	segments *durable.Dir
 	boot     [16]byte
+	now      func() time.Time
 
 	mu      sync.Mutex // for what follows
 	pending []*request
@@ -68,7 +70,7 @@ func OpenDir(path string) (*Dir, error) {
 		return nil, fmt.Errorf("ledger: %w", err)
 	}
 	defer top.Close()
-	d := &Dir{path: top.Path()}
+	d := &Dir{path: top.Path(), now: time.Now}
 	if boot := strings.ReplaceAll(durable.BootID(), "-", ""); isAttempt(boot) {
 		d.boot = idOf(boot)
 	}

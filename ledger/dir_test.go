@@ -392,6 +392,10 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	d.Signer = key
+	if act := acts[os.Args[1]]; act != nil {
+		fmt.Println(act(d))
+		os.Exit(1)
+	}
 	for i := range contested {
 		_, err := d.Append(Report, id("a", i), bytes.Repeat([]byte(os.Args[1]), 3000))
 		if err == nil {
@@ -404,6 +408,9 @@ func TestMain(m *testing.M) {
 }
 
 const contested = 300
+
+// acts are what else the test binary can be told to do.
+var acts = map[string]func(*Dir) error{}
 
 // Processes that start on an absent directory and append the same attempts:
 // each attempt belongs to exactly one, whole.

@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"bytes"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -69,18 +68,5 @@ func BenchmarkVerify(b *testing.B) {
 // fillLarge adds n entries of size bytes, in large commits.
 func fillLarge(t testing.TB, d *Dir, n, size int) {
 	t.Helper()
-	for i := 0; i < n; i += width {
-		var batch []*request
-		for j := i; j < min(n, i+width); j++ {
-			batch = append(batch, &request{kind: []Kind{Intent, Report}[j%2], attempt: id("", j/2), entry: bytes.Repeat([]byte{byte(j)}, size), done: make(chan struct{})})
-		}
-		for rest := batch; len(rest) > 0; {
-			rest = rest[d.commit(rest):]
-		}
-		for _, r := range batch {
-			if r.err != nil {
-				t.Fatal(r.err)
-			}
-		}
-	}
+	fillFrom(t, d, 0, n, size)
 }
