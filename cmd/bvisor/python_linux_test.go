@@ -36,7 +36,7 @@ func TestPythonVerifies(t *testing.T) {
 	}
 	key := keep("key.pem", do(0, "key", "export"))
 	older := keep("older", do(0, "ledger", "checkpoint"))
-	do(0, "run", "--report", "r.json", "--explain", "--", "/bin/cat", "/etc/hostname", "/dev/null")
+	do(1, "run", "--report", "r.json", "--explain", "--", "/bin/cat", "/etc/hostname", "/dev/null")
 	do(120, "run", "--memory", "1MiB", "--", "/bin/sh")
 	do(3, "run", "--", "/bin/sh", "-c", "exit 3")
 	do(0, "ledger", "export", "-o", "exported")
