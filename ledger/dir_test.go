@@ -159,6 +159,9 @@ func TestAnAttemptHasOneIntentAndOneEnd(t *testing.T) {
 	if want := []string{"intent", "report", "disposition", "disposition"}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("Attempt: %v, %v; want %v", got, err, want)
 	}
+	if all, err := d.All(Disposition, c); err != nil || fmt.Sprintf("%s", all) != "[one two]" {
+		t.Errorf("All: %s, %v", all, err)
+	}
 	if o, err := d.Open(); err != nil || len(o) != 0 {
 		t.Errorf("Open: %v, %v; want none", o, err)
 	}

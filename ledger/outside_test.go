@@ -284,7 +284,7 @@ func makeVectors(t *testing.T) files {
 	for _, name := range append(Published(303), "checkpoint") {
 		all["log/"+name] = public[name]
 	}
-	for e, read := range d.All(0) {
+	for e, read := range d.Walk(0) {
 		body, err := read()
 		if err != nil {
 			t.Fatal(err)

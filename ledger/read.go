@@ -221,8 +221,8 @@ func (d *Dir) ReadAt(index int64) (Entry, []byte, error) {
 	return p.Entry, body, nil
 }
 
-// All goes through the entries with their bytes, from first on.
-func (d *Dir) All(first int64) iter.Seq2[Entry, func() ([]byte, error)] {
+// Walk goes through the entries with their bytes, from first on.
+func (d *Dir) Walk(first int64) iter.Seq2[Entry, func() ([]byte, error)] {
 	return func(yield func(Entry, func() ([]byte, error)) bool) {
 		s, err := d.snapshot()
 		if err != nil {
@@ -274,6 +274,26 @@ func (d *Dir) Read(kind Kind, attempt string) ([]byte, error) {
 		}
 	}
 	return nil, fmt.Errorf("ledger: %s of %s: %w", kind, attempt, fs.ErrNotExist)
+}
+
+// All returns the entries of one kind that an attempt has, in the order in
+// which they came.
+func (d *Dir) All(kind Kind, attempt string) (all [][]byte, err error) {
+	list, err := d.Attempt(attempt)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range list {
+		if e.Kind != kind {
+			continue
+		}
+		_, body, err := d.ReadAt(e.Index)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, body)
+	}
+	return all, nil
 }
 
 // Open returns the intents of the attempts that have no end, the oldest first:

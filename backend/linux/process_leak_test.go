@@ -294,7 +294,7 @@ func TestManyInARow(t *testing.T) {
 	must(t, err)
 	defer log.Close()
 	entries := map[ledger.Kind]int{}
-	for e := range log.All(0) {
+	for e := range log.Walk(0) {
 		entries[e.Kind]++
 	}
 	completed, refusals, errs := got.Ends["completed"], got.Ends["refused"], got.Ends["spec error"]

@@ -471,7 +471,7 @@ func (c *cli) exportLedger(dir string) error {
 	}
 	told := c.progress("exported")
 	defer told(0, 0)
-	for e, read := range log.All(0) {
+	for e, read := range log.Walk(0) {
 		if e.Index == at.Size {
 			break
 		}
