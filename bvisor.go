@@ -31,9 +31,11 @@ type Supervisor struct {
 	Secrets   *secret.Registry    // resolves leases; nil knows no scheme
 	Protected []backend.Protected // what no grant may reach: the state directory, the spec file
 
-	settling sync.WaitGroup
-	mu       sync.Mutex
-	last     *decision
+	settling  sync.WaitGroup
+	reconcile func() // once, beside the first launch; nil without a state directory
+	begun     sync.Once
+	mu        sync.Mutex
+	last      *decision
 }
 
 // Wait returns when what finished runs left to be cleared away is gone: bvisor's
@@ -242,6 +244,9 @@ func (s *Supervisor) intend(a *attempt) error {
 		return &Fault{"record the intent", err}
 	}
 	a.intended = true
+	if s.reconcile != nil {
+		s.begun.Do(func() { s.settling.Go(s.reconcile) })
+	}
 	return nil
 }
 

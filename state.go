@@ -12,6 +12,7 @@ import (
 	"github.com/bvisor/bvisor/backend"
 	"github.com/bvisor/bvisor/internal/canonical"
 	"github.com/bvisor/bvisor/internal/durable"
+	"github.com/bvisor/bvisor/internal/recovery"
 	"github.com/bvisor/bvisor/ledger"
 	"github.com/bvisor/bvisor/plan"
 	"github.com/bvisor/bvisor/report"
@@ -25,6 +26,10 @@ type State struct {
 	Dir string
 	Log *ledger.Dir
 	Key *report.Key
+
+	// Told hears what a supervisor's first run found of attempts without an end;
+	// nil does not want to know.
+	Told func([]Recovered, error)
 }
 
 // DefaultStateDir is BVISOR_STATE_DIR, or bvisor below XDG_STATE_HOME, or
@@ -88,8 +93,12 @@ func CheckpointKeys(dir string) ([]ed25519.PublicKey, error) {
 // Supervisor returns a supervisor that keeps its records here. No grant may
 // reach the directory: it holds the key.
 func (s *State) Supervisor(b backend.Backend) *Supervisor {
-	return &Supervisor{Backend: &recalling{Backend: b, state: s}, Log: s.Log, Key: s.Key, Secrets: secret.NewRegistry(),
+	sup := &Supervisor{Backend: &recalling{Backend: b, state: s}, Log: s.Log, Key: s.Key, Secrets: secret.NewRegistry(),
 		Protected: []backend.Protected{{Path: s.Dir, What: "the state directory", Read: true}}}
+	if p, ok := b.(recovery.Prober); ok {
+		sup.reconcile = func() { s.reconcile(p) }
+	}
+	return sup
 }
 
 // recalling is a backend whose first Probe returns what the state remembers.

@@ -197,17 +197,25 @@ func (d *Dir) look(write bool) error {
 		if size < t.end {
 			return fmt.Errorf("%w: %s has %d bytes, and had %d: somebody cut it", ErrDamaged, t.file.Path(), size, t.end)
 		}
-		if len(t.entries) == width {
-			if _, err := d.segments.Stat(segmentName(t.number + 1)); err == nil {
-				t.file.Close()
-				d.tail = nil
-			}
-		}
-	}
-	if d.tail == nil {
-		if err := d.openTail(); err != nil || d.tail == nil {
+		if err := d.catchUp(write); err != nil {
 			return err
 		}
+		if len(d.tail.entries) < width {
+			return nil
+		}
+		// Others may have gone on in the next one, and in those behind it.
+		_, err = d.segments.Stat(segmentName(d.tail.number + 1))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		d.tail.file.Close()
+		d.tail = nil
+	}
+	if err := d.openTail(); err != nil || d.tail == nil {
+		return err
 	}
 	return d.catchUp(write)
 }
@@ -367,7 +375,7 @@ func (d *Dir) below(names ...string) (*durable.Dir, error) {
 
 // Head is the log's checkpoint as it stands, flushed. It is nil for an empty log.
 func (d *Dir) Head() ([]byte, error) {
-	s, err := d.snapshot()
+	s, err := d.flushed()
 	if err != nil || s.mark == nil {
 		return nil, err
 	}
@@ -386,10 +394,24 @@ func (d *Dir) snapshot() (*snapshot, error) {
 		s.mark, s.number, s.entries = d.tail.mark, d.tail.number, d.tail.entries[:len(d.tail.entries):len(d.tail.entries)]
 		return nil
 	})
-	if err == nil && d.tail != nil {
-		// What another process has written and not flushed yet must not be shown
-		// to be there: a power cut would take it back.
-		err = d.tail.file.Sync()
+	if err != nil {
+		return nil, fmt.Errorf("ledger: %w", err)
+	}
+	return s, nil
+}
+
+// flushed is a snapshot of which a checkpoint may be handed out. What another
+// process has written and not flushed yet must not be proved to be there: a
+// power cut would take it back.
+func (d *Dir) flushed() (*snapshot, error) {
+	s, err := d.snapshot()
+	if err != nil || s.mark == nil {
+		return s, err
+	}
+	f, err := d.segments.OpenFile(segmentName(s.number), false)
+	if err == nil {
+		err = f.Sync()
+		f.Close()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ledger: %w", err)

@@ -380,6 +380,28 @@ func checkProof(t *testing.T, d *Dir, i int64) {
 	}
 }
 
+// Those who look at a log now and then find its end, however far others went.
+func TestOthersGoOn(t *testing.T) {
+	for _, others := range []int{1, width - 1, width, width + 1, 3*width + 7} {
+		d := open(t)
+		add(t, d, Intent, id("a", 1), "mine")
+		reading := openAt(t, d.Path())
+		if n, err := reading.Len(); err != nil || n != 1 {
+			t.Fatal(n, err)
+		}
+		fillFrom(t, openAt(t, d.Path()), 0, others, 10)
+		if at := add(t, d, Report, id("a", 1), "mine, too"); at != int64(others)+1 {
+			t.Errorf("%d entries of others: mine is entry %d", others, at)
+		}
+		if n, err := reading.Len(); err != nil || n != int64(others)+2 {
+			t.Errorf("%d entries of others: %d are seen, %v", others, n, err)
+		}
+		if _, err := verify(d); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 const appenderVar = "BVISOR_LEDGER_APPENDER"
 
 // TestMain lets the test binary be an appending process: it tries to append a

@@ -88,7 +88,7 @@ func (p *Proof) Check(keys []ed25519.PublicKey) (Checkpoint, error) {
 
 // Prove proves that the entry at index is in the log as it is now.
 func (d *Dir) Prove(index int64) (*Proof, error) {
-	s, err := d.snapshot()
+	s, err := d.flushed()
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +158,7 @@ func (d *Dir) Since(old []byte, keys []ed25519.PublicKey) (*Consistency, error) 
 	if err != nil {
 		return nil, err
 	}
-	s, err := d.snapshot()
+	s, err := d.flushed()
 	if err != nil {
 		return nil, err
 	}

@@ -317,6 +317,17 @@ func (d *Dir) Open() ([]Entry, error) {
 	return list, nil
 }
 
+// Waiting is how many attempts had no end when the log was last looked at. It
+// reads nothing.
+func (d *Dir) Waiting() int {
+	d.turn.Lock()
+	defer d.turn.Unlock()
+	if d.tail == nil || d.tail.mark == nil {
+		return 0
+	}
+	return len(d.tail.open)
+}
+
 // candidates is how many attempts an ambiguous prefix's error names.
 const candidates = 8
 

@@ -301,10 +301,9 @@ func TestSignalsAtAnyMoment(t *testing.T) {
 	if _, err := os.Lstat(absent); err == nil {
 		t.Error("the placeholder is left after another run")
 	}
-	intents, reports := h.attempts()
+	// That run closed what the killed ones left open.
 	out, err := h.command("report", "list").CombinedOutput()
-	open := fmt.Sprintf("%d without an end", len(intents)-len(reports))
-	if err != nil || len(intents) > len(reports) && !strings.Contains(string(out), open) {
-		t.Errorf("the list does not say %q: %v\n%s", open, err, out)
+	if err != nil || strings.Contains(string(out), "without an end") {
+		t.Errorf("something is open: %v\n%s", err, out)
 	}
 }

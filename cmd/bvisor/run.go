@@ -125,6 +125,7 @@ func (c *cli) run(o *runOptions, args []string) error {
 	defer cancel(nil)
 	defer interruptible(cancel)()
 	c.weakened(sp.Accept)
+	state.Told = c.recovered
 	s := state.Supervisor(b)
 	defer s.Wait() // placeholders of carve-outs are removed by then
 	s.Protected = append(s.Protected, o.protected()...)
