@@ -322,7 +322,7 @@ func (v *verification) attempt(r *read, p placed) error {
 	case p.Kind.Ends():
 		bit = 2
 		if i := slices.IndexFunc(v.open, func(o running) bool { return o.attempt == id }); i >= 0 {
-			v.open = slices.Delete(slices.Clone(v.open), i, i+1)
+			v.open = slices.Delete(v.open, i, i+1)
 		}
 	}
 	if bit != 0 && v.seen[id]&bit != 0 {

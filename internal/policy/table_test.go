@@ -17,7 +17,7 @@ var allowed = map[string][]string{
 	"backend/backendtest":         {"backend", "spec", "plan", "report", "secret", "internal/victim"},
 	"backend/linux":               append([]string{"backend", "spec", "plan", "report", "secret", "internal/canonical", "internal/launcher", "internal/recovery", "internal/sys"}, facilities...),
 	"backend/wasm":                {"backend", "spec", "plan", "report", "secret", "internal/canonical", "internal/durable", "internal/sys"},
-	"bench":                       {"", "spec", "plan", "report", "backend", "backend/linux", "internal/seccomp"},
+	"bench":                       {"", "spec", "plan", "report", "ledger", "backend", "backend/linux", "internal/seccomp"},
 	"cmd/bvisor":                  {"", "spec", "plan", "report", "ledger", "secret", "backend", "backend/inert", "backend/linux", "backend/wasm", "internal/canonical", "internal/durable", "internal/nearest", "internal/recovery", "internal/selftest", "internal/terminal", "internal/tty", "internal/victim"},
 	"internal/canonical":          nil,
 	"internal/durable":            nil,
