@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/bvisor/bvisor/internal/cgroup"
 	"github.com/bvisor/bvisor/internal/recovery"
 )
 
@@ -55,6 +56,14 @@ func (b *Backend) Find(i recovery.Intent) ([]recovery.Trace, error) {
 	}
 	for _, pid := range pids {
 		list = append(list, recovery.Trace{Kind: recovery.TraceProcess, Name: strconv.Itoa(pid)})
+	}
+	leaf, err := cgroup.Left(b.parent, i.Attempt)
+	if err != nil {
+		return nil, err
+	}
+	if leaf != nil {
+		list = append(list, recovery.Trace{Kind: recovery.TraceGroup, Name: leaf.Path()})
+		leaf.Close()
 	}
 	for _, name := range i.Placeholders {
 		p, err := leftPlaceholder(name)
@@ -105,6 +114,15 @@ func (b *Backend) Sweep(i recovery.Intent, t recovery.Trace) error {
 			return err
 		}
 		return kill(pid, i.Supervisor)
+	case recovery.TraceGroup:
+		leaf, err := cgroup.Left(b.parent, i.Attempt)
+		if err != nil || leaf == nil {
+			return err
+		}
+		if err = leaf.Kill(); err == nil {
+			_, err = leaf.Empty(patience)
+		}
+		return errors.Join(err, leaf.Remove())
 	case recovery.TracePlaceholder:
 		p, err := leftPlaceholder(t.Name)
 		if err != nil || p == nil {

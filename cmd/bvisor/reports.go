@@ -90,14 +90,41 @@ DSSE tool can check its signature with the key of "bvisor key export".`,
 			if output == "" {
 				return c.write(envelope)
 			}
-			if err := writeNew(output, envelope); err != nil {
-				return usage("%w", err)
-			}
-			return nil
+			return c.exportReport(output, envelope)
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "", "write to `FILE`, which must not exist")
+	cmd.Flags().StringVarP(&output, "output", "o", "", "write to `FILE`, which must not exist, and its receipt to FILE"+receiptSuffix)
 	return cmd
+}
+
+// exportReport writes a report and, if it is in the ledger, its receipt beside it.
+func (c *cli) exportReport(name string, envelope []byte) error {
+	sealed, err := report.Parse(envelope)
+	if err != nil {
+		return &failure{code: exitCheck, err: err}
+	}
+	log, err := c.ownLog()
+	if err != nil {
+		return err
+	}
+	if err := writeNew(name, envelope); err != nil {
+		return usage("%w", err)
+	}
+	if log == nil {
+		return nil
+	}
+	defer log.Close()
+	proof, _, err := c.receipt("-", "", sealed.Report, log)
+	if err != nil {
+		return fault("%w", err)
+	}
+	if proof == nil {
+		return nil
+	}
+	if err := writeNew(name+receiptSuffix, proof.Marshal()); err != nil {
+		return usage("%w", err)
+	}
+	return nil
 }
 
 // maxEnvelope is what report.Parse reads.
