@@ -257,9 +257,6 @@ func (d *Dir) openTail() error {
 		return nil
 	}
 	f, err := d.segments.OpenFile(segmentName(low), true)
-	if errors.Is(err, fs.ErrPermission) {
-		f, err = d.segments.OpenFile(segmentName(low), false)
-	}
 	if err != nil {
 		return err
 	}

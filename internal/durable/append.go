@@ -12,12 +12,17 @@ type File struct {
 	path string
 }
 
-// OpenFile opens name for reading, and for adding to it.
+// OpenFile opens name for reading, and for adding to it. Where nothing can be
+// written it is for reading only, and Append says why.
 func (d *Dir) OpenFile(name string, write bool) (*File, error) {
 	if err := plainName(name); err != nil {
 		return nil, err
 	}
-	return d.openFile(name, write, 0)
+	f, err := d.openFile(name, write, 0)
+	if write && onlyReading(err) {
+		return d.openFile(name, false, 0)
+	}
+	return f, err
 }
 
 // NewFile makes name, empty, which must not exist. The name is not durable

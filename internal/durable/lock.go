@@ -1,11 +1,14 @@
 package durable
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 )
 
 // Lock is a file whose lock processes share or have alone. The lock belongs to
@@ -23,10 +26,18 @@ func (d *Dir) OpenLock(name string) (*Lock, error) {
 	}
 	path := filepath.Join(d.path, name)
 	f, err := d.root.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
+	if onlyReading(err) {
+		f, err = d.root.Open(name) // a lock for those who only read
+	}
 	if err != nil {
 		return nil, explain("open", path, err)
 	}
 	return &Lock{f, path}, nil
+}
+
+// onlyReading says whether an error means that only writing is ruled out.
+func onlyReading(err error) bool {
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS)
 }
 
 // Lock waits for the lock: alone, or shared with others that share it. It
