@@ -53,7 +53,7 @@ func TestPythonVerifies(t *testing.T) {
 			t.Errorf("%v: %s", args, out)
 		}
 	}
-	for range need.Rounds(t, 40, 1000) {
+	for range need.Rounds(t, 40, 300) {
 		var names []string
 		for _, pattern := range []string{"checkpoint", "entries/*", "tile/0/*/*", "tile/entries/*/*"} {
 			list, _ := filepath.Glob(filepath.Join(dir, pattern))
