@@ -93,13 +93,15 @@ func CheckpointKeys(dir string) ([]ed25519.PublicKey, error) {
 // Supervisor returns a supervisor that keeps its records here. No grant may
 // reach the directory: it holds the key.
 func (s *State) Supervisor(b backend.Backend) *Supervisor {
-	sup := &Supervisor{Backend: &recalling{Backend: b, state: s}, Log: s.Log, Key: s.Key, Secrets: secret.NewRegistry(),
+	sup := &Supervisor{Backend: &recalling{Backend: b, state: s}, Log: s.Log, Key: s.Key, Secrets: secret.NewRegistry(), Held: s.held(), Decide: s.Decide,
 		Protected: []backend.Protected{{Path: s.Dir, What: "the state directory", Read: true}}}
 	if p, ok := b.(recovery.Prober); ok {
 		sup.reconcile = func() { s.reconcile(p) }
 	}
 	return sup
 }
+
+func (s *State) held() string { return filepath.Join(s.Dir, "quarantine") }
 
 // recalling is a backend whose first Probe returns what the state remembers.
 type recalling struct {
