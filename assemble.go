@@ -3,41 +3,33 @@ package bvisor
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"os"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/bvisor/bvisor/internal/canonical"
+	"github.com/bvisor/bvisor/internal/recovery"
 	"github.com/bvisor/bvisor/plan"
 	"github.com/bvisor/bvisor/report"
 	"github.com/bvisor/bvisor/secret"
+	"github.com/bvisor/bvisor/spec"
 )
 
-// intent is what is durable before a launch: enough to find, later, what an
-// attempt without an end may have left.
-type intent struct {
-	Version int    `json:"version"`
-	Attempt string `json:"attempt"`
-	Plan    string `json:"plan"`
-	Profile string `json:"profile"`
-	Started string `json:"started"`
-	Boot    string `json:"boot,omitempty"` // random/boot_id: processes of another boot are gone
-	PID     int    `json:"pid"`            // the supervisor's
-}
-
-var bootID = sync.OnceValue(func() string {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return "" // not Linux
-	}
-	return strings.TrimSpace(string(b))
-})
-
+// intent is what is durable before a launch.
 func (a *attempt) intent() ([]byte, error) {
-	return canonical.Marshal(intent{Version: 1, Attempt: a.id, Plan: a.plan.ID(), Profile: a.profile.Digest(),
-		Started: stamp(a.started), Boot: bootID(), PID: os.Getpid()})
+	i := recovery.Intent{Version: recovery.IntentVersion, Attempt: a.id, Plan: a.plan.ID(), Profile: a.profile.Digest(),
+		Started: stamp(a.started), Supervisor: recovery.Self(), Cgroup: recovery.Cgroup()}
+	for _, b := range a.plan.Budgets {
+		if b.Dimension == spec.Wall {
+			i.Deadline = stamp(a.started.Add(time.Duration(b.Limit)))
+		}
+	}
+	for _, r := range a.plan.Resolved.Roots {
+		if r.Kind == spec.KindAbsent {
+			i.Placeholders = append(i.Placeholders, r.Path)
+		}
+	}
+	return canonical.Marshal(i)
 }
 
 // text makes words of the host fit for a report, whose strings are UTF-8.

@@ -35,9 +35,11 @@ type Supervisor struct {
 	Decide    func(attempt string, d Decision) (*Disposition, error)
 	Protected []backend.Protected // what no grant may reach: the state directory, the spec file
 
-	settling sync.WaitGroup
-	mu       sync.Mutex
-	last     *decision
+	settling  sync.WaitGroup
+	reconcile func() // once, beside the first launch; nil without a state directory
+	begun     sync.Once
+	mu        sync.Mutex
+	last      *decision
 }
 
 // Wait returns when what finished runs left to be cleared away is gone: bvisor's
@@ -79,7 +81,7 @@ func optional[T any](b backend.Backend) (T, bool) {
 type Result struct {
 	Report   *report.Report
 	Envelope []byte            // the sealed report, a DSSE envelope
-	Receipt  ledger.Receipt    // zero when recording failed
+	Receipt  *ledger.Receipt   // nil when recording failed
 	Output   map[string][]byte // kept bytes of captured streams, leases' values taken out
 
 	Disposition *Disposition // of what the run left, where the spec says commit: on-success
@@ -252,6 +254,9 @@ func (s *Supervisor) intend(a *attempt) error {
 		return &Fault{"record the intent", err}
 	}
 	a.intended = true
+	if s.reconcile != nil {
+		s.begun.Do(func() { s.settling.Go(s.reconcile) })
+	}
 	return nil
 }
 
@@ -279,9 +284,11 @@ func (s *Supervisor) finish(a *attempt, kind ledger.Kind, r *report.Report) (*Re
 		return &Result{Report: r, Output: a.output}, &Fault{"seal", err}
 	}
 	res := &Result{Report: r, Envelope: envelope, Output: a.output}
-	if res.Receipt, err = s.Log.Append(kind, a.id, envelope); err != nil {
+	receipt, err := s.Log.Append(kind, a.id, envelope)
+	if err != nil {
 		return res, &Fault{"record the report", err}
 	}
+	res.Receipt = &receipt
 	return res, nil
 }
 

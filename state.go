@@ -2,6 +2,7 @@ package bvisor
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"github.com/bvisor/bvisor/backend"
 	"github.com/bvisor/bvisor/internal/canonical"
 	"github.com/bvisor/bvisor/internal/durable"
+	"github.com/bvisor/bvisor/internal/recovery"
 	"github.com/bvisor/bvisor/ledger"
 	"github.com/bvisor/bvisor/plan"
 	"github.com/bvisor/bvisor/report"
@@ -24,6 +26,10 @@ type State struct {
 	Dir string
 	Log *ledger.Dir
 	Key *report.Key
+
+	// Told hears what a supervisor's first run found of attempts without an end;
+	// nil does not want to know.
+	Told func([]Recovered, error)
 }
 
 // DefaultStateDir is BVISOR_STATE_DIR, or bvisor below XDG_STATE_HOME, or
@@ -58,14 +64,41 @@ func OpenState(dir string) (*State, error) {
 	if err != nil {
 		return nil, &Fault{"state directory", err}
 	}
+	log.Signer = checkpoints{key}
+	log.Trusted = func() ([]ed25519.PublicKey, error) { return CheckpointKeys(dir) }
 	return &State{Dir: dir, Log: log, Key: key}, nil
+}
+
+// checkpoints signs them with the key that seals reports.
+type checkpoints struct{ *report.Key }
+
+func (c checkpoints) Public() (ed25519.PublicKey, error) {
+	return c.Key.Public().Ed25519(), c.Ready()
+}
+
+// CheckpointKeys are the keys whose checkpoints a state directory believes: its
+// own and those it had before.
+func CheckpointKeys(dir string) ([]ed25519.PublicKey, error) {
+	trusted, err := report.TrustedKeys(filepath.Join(dir, "keys"))
+	if err != nil {
+		return nil, err
+	}
+	var keys []ed25519.PublicKey
+	for _, k := range trusted {
+		keys = append(keys, k.Ed25519())
+	}
+	return keys, nil
 }
 
 // Supervisor returns a supervisor that keeps its records here. No grant may
 // reach the directory: it holds the key.
 func (s *State) Supervisor(b backend.Backend) *Supervisor {
-	return &Supervisor{Backend: &recalling{Backend: b, state: s}, Log: s.Log, Key: s.Key, Secrets: secret.NewRegistry(), Held: s.held(), Decide: s.Decide,
+	sup := &Supervisor{Backend: &recalling{Backend: b, state: s}, Log: s.Log, Key: s.Key, Secrets: secret.NewRegistry(), Held: s.held(), Decide: s.Decide,
 		Protected: []backend.Protected{{Path: s.Dir, What: "the state directory", Read: true}}}
+	if p, ok := b.(recovery.Prober); ok {
+		sup.reconcile = func() { s.reconcile(p) }
+	}
+	return sup
 }
 
 func (s *State) held() string { return filepath.Join(s.Dir, "quarantine") }
@@ -105,7 +138,7 @@ func (s *State) profileName(b backend.Backend) string {
 // runs. Forget drops it.
 func (s *State) Recall(ctx context.Context, b backend.Backend) error {
 	assumer, ok := b.(interface{ Assume(plan.Profile) })
-	if !ok || bootID() == "" {
+	if !ok || durable.BootID() == "" {
 		return nil
 	}
 	where := ""
@@ -115,7 +148,7 @@ func (s *State) Recall(ctx context.Context, b backend.Backend) error {
 	name := s.profileName(b)
 	if data, err := os.ReadFile(filepath.Join(s.Dir, name)); err == nil {
 		var known probed
-		if canonical.Unmarshal(data, &known) == nil && known.Boot == bootID() && known.Version == Version && known.Where == where {
+		if canonical.Unmarshal(data, &known) == nil && known.Boot == durable.BootID() && known.Version == Version && known.Where == where {
 			if p, err := known.Profile.Seal(); err == nil {
 				assumer.Assume(p)
 				return nil
@@ -126,7 +159,7 @@ func (s *State) Recall(ctx context.Context, b backend.Backend) error {
 	if err != nil {
 		return &Fault{"probe", err}
 	}
-	data, err := canonical.Marshal(probed{Version, bootID(), where, p})
+	data, err := canonical.Marshal(probed{Version, durable.BootID(), where, p})
 	if err != nil {
 		return &Fault{"probe", err}
 	}

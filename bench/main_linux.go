@@ -30,6 +30,7 @@ var sections = []struct {
 	{"rate", (*bench).rate},
 	{"steady", (*bench).steady},
 	{"mechanisms", (*bench).mechanisms},
+	{"ledger", (*bench).ledger},
 }
 
 // bench is what all sections share.

@@ -1,45 +1,66 @@
 package ledger
 
 import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
-	"strconv"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/bvisor/bvisor/internal/durable"
 )
 
-// kinds are the entry kinds and the directory that keeps each.
-var kinds = []struct {
-	kind Kind
-	dir  string
-}{
-	{Intent, "intents"},
-	{Report, "reports"},
-	{Refusal, "refusals"},
-	{Disposition, "dispositions"},
-}
-
-const suffix = ".json"
-
-// entryMode: an entry names paths and commands of its user and nobody else's.
-const entryMode = 0o600
-
-// Dir is a Log of plain files: PATH/intents/ATTEMPT.json and so on. An entry is
-// one file that was never there in part and is never replaced. Any number of
-// processes may use the same directory at the same time.
+// Dir is a Log in a directory. Any number of processes may use the same one at
+// the same time.
 //
-// Files can be removed or altered by whoever owns the directory: a Dir shows
-// what is there, it does not prove that nothing is missing.
+//	origin      the log's name
+//	lock        held while something is added or the end is looked up
+//	segments/   the entries: all that is needed, the rest follows from it
+//	index/      where the entries of an attempt are
+//	public/     tiles, bundles and a checkpoint, for a static file server
+//	torn/       what crashes left behind the last whole commit
 type Dir struct {
-	path string
-	dirs map[Kind]*durable.Dir
+	// Signer signs the checkpoint of every commit. Without it a Dir can only
+	// be read.
+	Signer Signer
+	// Trusted are the keys besides the signer's own whose checkpoints may
+	// stand at the log's end when something is added: those it had before.
+	Trusted func() ([]ed25519.PublicKey, error)
+
+	path     string
+	origin   string
+	segments *durable.Dir
+	boot     [16]byte
+	now      func() time.Time
+
+	mu      sync.Mutex // for what follows
+	pending []*request
+	busy    bool
+
+	turn   sync.Mutex // for what follows, and for the lock
+	lock   *durable.Lock
+	tail   *tail
+	by     *signer
+	broken error // a flush failed: nothing is known of the log's end any more
+	torn   []Torn
 }
 
-// OpenDir opens the state directory at path and makes it if it is missing. It
-// refuses one that others can write to.
+// Torn is what a crash left behind the last whole commit. It was never
+// acknowledged. Adding to the log moves it to torn/.
+type Torn struct {
+	Segment string // its path
+	Offset  int64
+	Bytes   int64
+	Kept    string // where it was moved to; empty when it was only seen
+}
+
+// OpenDir opens the ledger at path and makes it if it is missing. It refuses a
+// directory that others can write to.
 func OpenDir(path string) (*Dir, error) {
 	if err := durable.MkdirAll(path); err != nil {
 		return nil, fmt.Errorf("ledger: %w", err)
@@ -48,130 +69,349 @@ func OpenDir(path string) (*Dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ledger: %w", err)
 	}
-	top.Close() // opened to be judged only
-
-	d := &Dir{path: top.Path(), dirs: map[Kind]*durable.Dir{}}
-	for _, k := range kinds {
-		sub := filepath.Join(d.path, k.dir)
-		err := durable.MkdirAll(sub)
-		if err == nil {
-			d.dirs[k.kind], err = durable.OpenDir(sub)
-		}
-		if err != nil {
-			d.Close()
-			return nil, fmt.Errorf("ledger: %w", err)
-		}
+	defer top.Close()
+	d := &Dir{path: top.Path(), now: time.Now}
+	if boot := strings.ReplaceAll(durable.BootID(), "-", ""); isAttempt(boot) {
+		d.boot = idOf(boot)
+	}
+	if d.origin, err = originOf(top); err == nil {
+		err = durable.MkdirAll(filepath.Join(d.path, "segments"))
+	}
+	if err == nil {
+		d.segments, err = durable.OpenDir(filepath.Join(d.path, "segments"))
+	}
+	if err == nil {
+		d.lock, err = top.OpenLock("lock")
+	}
+	if err != nil {
+		d.Close()
+		return nil, fmt.Errorf("ledger: %w", err)
 	}
 	return d, nil
 }
 
-// Path is the state directory, absolute.
+const originPrefix = "bvisor.dev/ledger/"
+
+// originOf reads the log's name, and gives it one on first use. However many
+// processes come first at once, there is one.
+func originOf(top *durable.Dir) (string, error) {
+	data, err := top.ReadFile("origin")
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := top.Stat("intents"); err == nil {
+			return "", fmt.Errorf("%s holds records of a development version, as plain files, which are not read; move it away to begin a new ledger", top.Path())
+		}
+		id := make([]byte, 16)
+		rand.Read(id) // never fails: crypto/rand ends the program instead
+		err = top.Create("origin", []byte(originPrefix+hex.EncodeToString(id)+"\n"), 0o600)
+		if err != nil && !errors.Is(err, fs.ErrExist) {
+			return "", err
+		}
+		data, err = top.ReadFile("origin")
+	}
+	if err != nil {
+		return "", err
+	}
+	origin, ok := strings.CutSuffix(string(data), "\n")
+	if id, named := strings.CutPrefix(origin, originPrefix); !ok || !named || !isAttempt(id) {
+		return "", fmt.Errorf("%w: %s holds %.80q, expected %s and 32 hexadecimal digits", ErrDamaged, filepath.Join(top.Path(), "origin"), data, originPrefix)
+	}
+	return origin, nil
+}
+
+// Path is the ledger's directory, absolute.
 func (d *Dir) Path() string { return d.path }
 
-// Close gives up the directory. Entries stay.
+// Origin names the log in its checkpoints.
+func (d *Dir) Origin() string { return d.origin }
+
+// Close gives up the directory. Entries stay. Nothing may be under way.
 func (d *Dir) Close() error {
+	d.turn.Lock()
+	defer d.turn.Unlock()
 	var errs []error
-	for _, k := range kinds {
-		if sub := d.dirs[k.kind]; sub != nil {
-			errs = append(errs, sub.Close())
-		}
+	if d.tail != nil {
+		errs = append(errs, d.tail.file.Close())
+		d.tail = nil
+	}
+	if d.lock != nil {
+		errs = append(errs, d.lock.Close())
+	}
+	if d.segments != nil {
+		errs = append(errs, d.segments.Close())
 	}
 	return errors.Join(errs...)
-}
-
-// Append implements Log. A second entry of the same kind and attempt is an
-// error that is fs.ErrExist; the first one stays.
-func (d *Dir) Append(kind Kind, attempt string, entry []byte) (Receipt, error) {
-	sub, err := d.of(kind)
-	if err != nil {
-		return Receipt{}, err
-	}
-	if err := checkAttempt(attempt); err != nil {
-		return Receipt{}, err
-	}
-	if len(entry) == 0 {
-		return Receipt{}, fmt.Errorf("ledger: bug: empty %s of %s", kind, attempt)
-	}
-	name := attempt + suffix
-	for n := 0; ; n++ {
-		if kind == Disposition {
-			name = attempt + "-" + strconv.Itoa(n) + suffix
-		}
-		err := sub.Create(name, entry, entryMode)
-		if kind == Disposition && errors.Is(err, fs.ErrExist) {
-			continue
-		}
-		if err != nil {
-			return Receipt{}, fmt.Errorf("ledger: %s: %w", kind, err)
-		}
-		return Receipt{Path: filepath.Join(sub.Path(), name)}, nil
-	}
-}
-
-// All returns the entries of one kind that an attempt has, in the order in
-// which they were appended.
-func (d *Dir) All(kind Kind, attempt string) ([][]byte, error) {
-	if kind != Disposition {
-		entry, err := d.Read(kind, attempt)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, nil
-		}
-		return [][]byte{entry}, err
-	}
-	if err := checkAttempt(attempt); err != nil {
-		return nil, err
-	}
-	var all [][]byte
-	for n := 0; ; n++ {
-		entry, err := d.dirs[kind].ReadFile(attempt + "-" + strconv.Itoa(n) + suffix)
-		if errors.Is(err, fs.ErrNotExist) {
-			return all, nil
-		}
-		if err != nil {
-			return nil, fmt.Errorf("ledger: %s: %w", kind, err)
-		}
-		all = append(all, entry)
-	}
 }
 
 // reserve is what Preflight wants to see free for the entry that ends a run:
 // far more than a report of a large plan takes.
 const reserve = 256 << 10
 
-// Preflight finds a state directory that cannot take entries before anything
-// is started. Appending the intent proves that an intent fits; this proves
-// that the report will fit, too, as far as that can be known beforehand.
+// Preflight finds a ledger that cannot take entries before anything is started.
+// Appending the intent proves that an intent fits; this proves that the report
+// will fit, too, as far as that can be known beforehand.
 func (d *Dir) Preflight() error {
-	for _, k := range kinds {
-		n := 1
-		if k.kind == Report {
-			n = reserve
-		}
-		if err := d.dirs[k.kind].Writable(n); err != nil {
-			return fmt.Errorf("ledger: %s: %w", k.kind, err)
-		}
+	if err := d.segments.Writable(reserve); err != nil {
+		return fmt.Errorf("ledger: %w", err)
 	}
 	return nil
 }
 
-func (d *Dir) of(kind Kind) (*durable.Dir, error) {
-	if sub := d.dirs[kind]; sub != nil {
-		return sub, nil
-	}
-	return nil, fmt.Errorf("ledger: bug: unknown entry kind %q, want intent, report, refusal or disposition", kind)
+// Torn is what of torn tails was seen or moved away since the ledger was opened.
+func (d *Dir) Torn() []Torn {
+	d.turn.Lock()
+	defer d.turn.Unlock()
+	return d.torn
 }
 
-// attemptLen is the length of an attempt id: 16 random bytes in hex.
-const attemptLen = 32
+// tail is the segment that the log ends with.
+type tail struct {
+	number  int64
+	file    *durable.File
+	end     int64    // behind its last whole commit
+	entries []placed // of it
+	*mark            // what the log is
+}
 
-func isAttempt(s string) bool { return len(s) == attemptLen && isHex(s) }
+func segmentName(n int64) string { return fmt.Sprintf("%09d", n) }
 
-// isHex says whether s holds lower-case hexadecimal digits only.
-func isHex(s string) bool { return strings.Trim(s, "0123456789abcdef") == "" }
+// locked calls do with the lock held, alone or shared, and the tail looked up.
+// The tail is nil when the log is empty.
+func (d *Dir) locked(alone bool, do func() error) error {
+	if err := d.lock.Lock(alone); err != nil {
+		return err
+	}
+	defer d.lock.Unlock()
+	if err := d.look(alone); err != nil {
+		return err
+	}
+	return do()
+}
 
-func checkAttempt(attempt string) error {
-	if !isAttempt(attempt) {
-		return fmt.Errorf("ledger: attempt id %q: want %d lower-case hexadecimal digits", attempt, attemptLen)
+// look brings the tail up to what is on the disk.
+func (d *Dir) look(write bool) error {
+	if t := d.tail; t != nil {
+		size, err := t.file.Size()
+		if err != nil {
+			return err
+		}
+		if size < t.end {
+			return fmt.Errorf("%w: %s has %d bytes, and had %d: somebody cut it", ErrDamaged, t.file.Path(), size, t.end)
+		}
+		if err := d.catchUp(write); err != nil {
+			return err
+		}
+		if len(d.tail.entries) < width {
+			return nil
+		}
+		// Others may have gone on in the next one, and in those behind it.
+		_, err = d.segments.Stat(segmentName(d.tail.number + 1))
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		d.tail.file.Close()
+		d.tail = nil
+	}
+	if err := d.openTail(); err != nil || d.tail == nil {
+		return err
+	}
+	return d.catchUp(write)
+}
+
+// openTail finds the last segment. Their numbers have no gaps, so it need not
+// list them.
+func (d *Dir) openTail() error {
+	there := func(n int64) (bool, error) {
+		_, err := d.segments.Stat(segmentName(n))
+		if errors.Is(err, fs.ErrNotExist) {
+			return false, nil
+		}
+		return err == nil, err
+	}
+	low, high := int64(-1), int64(0) // low is there, or nothing; high may be
+	for {
+		ok, err := there(high)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			break
+		}
+		low, high = high, 2*high+1
+	}
+	for high-low > 1 {
+		middle := (low + high) / 2
+		ok, err := there(middle)
+		if err != nil {
+			return err
+		}
+		if ok {
+			low = middle
+		} else {
+			high = middle
+		}
+	}
+	if low < 0 {
+		return nil
+	}
+	f, err := d.segments.OpenFile(segmentName(low), true)
+	if err != nil {
+		return err
+	}
+	d.tail = &tail{number: low, file: f}
+	return nil
+}
+
+// catchUp reads what was added to the tail since. The commits of this boot are
+// whole if their mark is: a process that was killed cannot have lost the first
+// half of a write and kept the second. After a power cut it can be so, then
+// checksums decide.
+func (d *Dir) catchUp(write bool) error {
+	t := d.tail
+	size, err := t.file.Size()
+	if err != nil {
+		return err
+	}
+	if size == 0 && t.number > 0 {
+		return d.stepBack(write)
+	}
+	if size == t.end {
+		return nil
+	}
+	whole := true
+	if m, err := lastMark(t.file, size); err == nil && d.boot != [16]byte{} && m.boot == d.boot {
+		whole = false
+	}
+	list, last, stop, err := scan(t.file, t.end, size, t.number*width+int64(len(t.entries)), whole, nil, nil)
+	if err != nil {
+		return fmt.Errorf("%s: %w", t.file.Path(), err)
+	}
+	if last != nil {
+		t.entries, t.mark, t.end = append(t.entries, list...), last, stop
+	}
+	if len(t.entries) > width {
+		return fmt.Errorf("%w: %s holds %d entries, expected at most %d", ErrDamaged, t.file.Path(), len(t.entries), width)
+	}
+	if stop < size {
+		if err := d.tear(write, size); err != nil {
+			return err
+		}
+	}
+	if t.mark == nil && t.number > 0 {
+		// Nothing of the new segment survived: the log ends with the one before.
+		return d.stepBack(write)
 	}
 	return nil
+}
+
+// tear deals with what stands behind the last whole commit.
+func (d *Dir) tear(write bool, size int64) error {
+	t := d.tail
+	torn := Torn{Segment: t.file.Path(), Offset: t.end, Bytes: size - t.end}
+	if !write {
+		if len(d.torn) == 0 || d.torn[len(d.torn)-1] != torn {
+			d.torn = append(d.torn, torn)
+		}
+		return nil
+	}
+	data := make([]byte, torn.Bytes)
+	if _, err := t.file.ReadAt(data, t.end); err != nil {
+		return err
+	}
+	kept, err := d.below("torn")
+	if err != nil {
+		return err
+	}
+	defer kept.Close()
+	name := fmt.Sprintf("%s-%d-%s", segmentName(t.number), t.end, digest(data)[:16])
+	if err := kept.Create(name, data, 0o600); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	torn.Kept = filepath.Join(kept.Path(), name)
+	if err := t.file.Cut(t.end); err != nil {
+		return err
+	}
+	d.torn = append(d.torn, torn)
+	return nil
+}
+
+// stepBack gives up an empty last segment: a crash came between its making and
+// its first commit.
+func (d *Dir) stepBack(write bool) error {
+	empty := d.tail
+	before, err := d.segments.OpenFile(segmentName(empty.number-1), true)
+	if err != nil {
+		return err
+	}
+	empty.file.Close()
+	d.tail = &tail{number: empty.number - 1, file: before}
+	if write {
+		if err := d.segments.Remove(segmentName(empty.number)); err != nil {
+			return err
+		}
+	}
+	if err := d.catchUp(write); err != nil {
+		return err
+	}
+	if d.tail.mark == nil || len(d.tail.entries) != width {
+		return fmt.Errorf("%w: %s is not full, and is not the last segment", ErrDamaged, before.Path())
+	}
+	return nil
+}
+
+// below opens a directory of the ledger, making it if it is missing.
+func (d *Dir) below(names ...string) (*durable.Dir, error) {
+	path := filepath.Join(append([]string{d.path}, names...)...)
+	if err := durable.MkdirAll(path); err != nil {
+		return nil, err
+	}
+	return durable.OpenDir(path)
+}
+
+// Head is the log's checkpoint as it stands, flushed. It is nil for an empty log.
+func (d *Dir) Head() ([]byte, error) {
+	s, err := d.flushed()
+	if err != nil || s.mark == nil {
+		return nil, err
+	}
+	return s.note, nil
+}
+
+// snapshot is the log at one moment. What it holds does not change any more.
+func (d *Dir) snapshot() (*snapshot, error) {
+	d.turn.Lock()
+	defer d.turn.Unlock()
+	s := &snapshot{dir: d}
+	err := d.locked(false, func() error {
+		if d.tail == nil || d.tail.mark == nil {
+			return nil
+		}
+		s.mark, s.number, s.entries = d.tail.mark, d.tail.number, d.tail.entries[:len(d.tail.entries):len(d.tail.entries)]
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ledger: %w", err)
+	}
+	return s, nil
+}
+
+// flushed is a snapshot of which a checkpoint may be handed out. What another
+// process has written and not flushed yet must not be proved to be there: a
+// power cut would take it back.
+func (d *Dir) flushed() (*snapshot, error) {
+	s, err := d.snapshot()
+	if err != nil || s.mark == nil {
+		return s, err
+	}
+	f, err := d.segments.OpenFile(segmentName(s.number), false)
+	if err == nil {
+		err = f.Sync()
+		f.Close()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ledger: %w", err)
+	}
+	return s, nil
 }

@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,17 +14,46 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 )
 
 var _ Log = (*Dir)(nil)
 
+// testKey signs in tests.
+type testKey struct{ ed25519.PrivateKey }
+
+func newKey(n byte) testKey {
+	return testKey{ed25519.NewKeyFromSeed(bytes.Repeat([]byte{n}, ed25519.SeedSize))}
+}
+
+func (k testKey) Public() (ed25519.PublicKey, error) {
+	return k.PrivateKey.Public().(ed25519.PublicKey), nil
+}
+
+func (k testKey) Sign(message []byte) ([]byte, error) {
+	return ed25519.Sign(k.PrivateKey, message), nil
+}
+
+var key = newKey(1)
+
+func public(k testKey) ed25519.PublicKey {
+	p, _ := k.Public()
+	return p
+}
+
+var keys = []ed25519.PublicKey{public(key)}
+
 func open(t testing.TB) *Dir {
 	t.Helper()
-	d, err := OpenDir(filepath.Join(t.TempDir(), "state", "bvisor"))
+	return openAt(t, filepath.Join(t.TempDir(), "state", "ledger"))
+}
+
+func openAt(t testing.TB, path string) *Dir {
+	t.Helper()
+	d, err := OpenDir(path)
 	if err != nil {
 		t.Fatal(err)
 	}
+	d.Signer = key
 	t.Cleanup(func() { d.Close() })
 	return d
 }
@@ -31,48 +61,109 @@ func open(t testing.TB) *Dir {
 // id makes an attempt id that starts with prefix.
 func id(prefix string, n int) string { return prefix + fmt.Sprintf("%0*x", attemptLen-len(prefix), n) }
 
-func add(t testing.TB, d *Dir, kind Kind, attempt, entry string) Receipt {
+func add(t testing.TB, d *Dir, kind Kind, attempt, entry string) int64 {
 	t.Helper()
 	r, err := d.Append(kind, attempt, []byte(entry))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return r
+	return r.Index
+}
+
+// fill adds n attempts with intent and report.
+func fill(t testing.TB, d *Dir, prefix string, n int) {
+	t.Helper()
+	var wg sync.WaitGroup
+	for worker := range 32 {
+		wg.Go(func() {
+			for i := worker; i < n; i += 32 {
+				for _, k := range []Kind{Intent, Report} {
+					if _, err := d.Append(k, id(prefix, i), []byte(fmt.Sprintf("%s %d", k, i))); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if t.Failed() {
+		t.FailNow()
+	}
 }
 
 func TestAppendKeepsTheBytes(t *testing.T) {
 	d := open(t)
 	want := "\x00 not even JSON \xff"
-	r := add(t, d, Report, id("a", 1), want)
-	if r.Path != filepath.Join(d.Path(), "reports", id("a", 1)+".json") {
-		t.Errorf("receipt names %s", r.Path)
+	at := add(t, d, Report, id("a", 1), want)
+	e, got, err := d.ReadAt(at)
+	if err != nil || string(got) != want || e.Kind != Report || e.Attempt != id("a", 1) || e.Size != int64(len(want)) {
+		t.Errorf("ReadAt: %+v, %q, %v; want %q", e, got, err, want)
 	}
-	onDisk, err := os.ReadFile(r.Path)
-	if err != nil || string(onDisk) != want {
-		t.Errorf("the file holds %q, %v; want %q", onDisk, err, want)
-	}
-	got, err := d.Read(Report, id("a", 1))
+	got, err = d.Read(Report, id("a", 1))
 	if err != nil || string(got) != want {
 		t.Errorf("Read: %q, %v; want %q", got, err, want)
 	}
 	if _, err := d.Read(Intent, id("a", 1)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("Read of another kind: %v, want fs.ErrNotExist", err)
 	}
-	if info, err := os.Stat(r.Path); err != nil || runtime.GOOS != "windows" && info.Mode() != 0o600 {
-		t.Errorf("mode %v, %v; want 0600", info.Mode(), err)
+	if _, _, err := d.ReadAt(1); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("ReadAt(1): %v, want fs.ErrNotExist", err)
+	}
+	err = filepath.WalkDir(d.Path(), func(path string, e fs.DirEntry, err error) error {
+		if err == nil && runtime.GOOS != "windows" {
+			if info, err := e.Info(); err != nil || info.Mode()&0o077 != 0 {
+				t.Errorf("%s has mode %v, %v", path, info.Mode(), err)
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 
-func TestAppendNeverReplaces(t *testing.T) {
+// An attempt begins once and ends once, wherever in the log those stand.
+func TestAnAttemptHasOneIntentAndOneEnd(t *testing.T) {
 	d := open(t)
-	a := id("a", 1)
+	a, b, c := id("a", 1), id("b", 1), id("c", 1)
 	add(t, d, Intent, a, "first")
-	if _, err := d.Append(Intent, a, []byte("second")); !errors.Is(err, fs.ErrExist) {
-		t.Errorf("second intent: %v, want fs.ErrExist", err)
+	add(t, d, Refusal, b, "no")
+	add(t, d, Intent, c, "i")
+	add(t, d, Report, c, "r")
+	type bad struct {
+		kind    Kind
+		attempt string
 	}
-	add(t, d, Report, a, "another kind")
-	if got, err := d.Read(Intent, a); err != nil || string(got) != "first" {
-		t.Errorf("Read: %q, %v; want the first entry", got, err)
+	try := func(list ...bad) {
+		t.Helper()
+		for _, bad := range append(list, bad{Intent, a}, bad{Report, b}, bad{Refusal, b}, bad{Recovery, b}, bad{Report, c}, bad{Recovery, c}) {
+			for _, d := range []*Dir{d, openAt(t, d.Path())} {
+				if _, err := d.Append(bad.kind, bad.attempt, []byte("again")); !errors.Is(err, fs.ErrExist) {
+					t.Errorf("%s of %s: %v, want fs.ErrExist", bad.kind, bad.attempt, err)
+				}
+			}
+		}
+	}
+	try(bad{Intent, c})
+	fill(t, d, "f", 400) // into the index
+	try()
+	add(t, d, Disposition, c, "one")
+	add(t, d, Disposition, c, "two")
+	add(t, d, Recovery, a, "closed")
+	list, err := d.Attempt(c)
+	var got []string
+	for _, e := range list {
+		got = append(got, string(e.Kind))
+	}
+	if want := []string{"intent", "report", "disposition", "disposition"}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("Attempt: %v, %v; want %v", got, err, want)
+	}
+	if all, err := d.All(Disposition, c); err != nil || fmt.Sprintf("%s", all) != "[one two]" {
+		t.Errorf("All: %s, %v", all, err)
+	}
+	if o, err := d.Open(); err != nil || len(o) != 0 {
+		t.Errorf("Open: %v, %v; want none", o, err)
 	}
 }
 
@@ -97,62 +188,67 @@ func TestAppendRefusesWhatIsNoEntry(t *testing.T) {
 			t.Errorf("Append(%q, %q, %q) succeeded", c.kind, c.attempt, c.entry)
 		}
 	}
-	if list, err := d.List(); err != nil || len(list) != 0 {
-		t.Errorf("List: %v, %v; want nothing", list, err)
+	if n, err := d.Len(); err != nil || n != 0 {
+		t.Errorf("Len: %d, %v; want 0", n, err)
 	}
-}
-
-func TestListIsInOrderOfTime(t *testing.T) {
-	d := open(t)
-	now := time.Now().Truncate(time.Second)
-	at := func(r Receipt, seconds int) {
-		when := now.Add(time.Duration(seconds) * time.Second)
-		if err := os.Chtimes(r.Path, when, when); err != nil {
-			t.Fatal(err)
-		}
-	}
-	at(add(t, d, Report, id("a", 1), "late"), 30)
-	at(add(t, d, Intent, id("a", 1), "i"), 10)
-	at(add(t, d, Refusal, id("b", 1), "no"), 20)
-	at(add(t, d, Report, id("c", 1), "same moment"), 5)
-	at(add(t, d, Intent, id("c", 1), "same moment"), 5)
-	for _, name := range []string{"notes.txt", id("d", 1), id("D", 1) + ".json", ".tmp-X.json"} {
-		if err := os.WriteFile(filepath.Join(d.Path(), "reports", name), []byte("x"), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	list, err := d.List()
+	reading, err := OpenDir(d.Path())
 	if err != nil {
 		t.Fatal(err)
 	}
-	var got []string
-	for _, e := range list {
-		got = append(got, fmt.Sprintf("%s %s %d", e.Attempt[:1], e.Kind, e.Size))
+	defer reading.Close()
+	if _, err := reading.Append(Intent, good, []byte("x")); err == nil {
+		t.Error("without a signer something was appended")
 	}
-	want := []string{"c intent 11", "c report 11", "a intent 1", "b refusal 2", "a report 4"}
-	if !slices.Equal(got, want) {
-		t.Errorf("List: %q, want %q", got, want)
+}
+
+func TestListGoesBackInPages(t *testing.T) {
+	d := open(t)
+	fill(t, d, "a", 300)
+	again := openAt(t, d.Path())
+	next, want := int64(-1), int64(599)
+	for pages := 0; ; pages++ {
+		list, more, err := again.List(next, 70, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range list {
+			if e.Index != want {
+				t.Fatalf("page %d: entry %d, want %d", pages, e.Index, want)
+			}
+			want--
+		}
+		if more == 0 {
+			break
+		}
+		next = more
 	}
-	if !list[2].Time.Equal(now.Add(10*time.Second)) || list[2].Path != filepath.Join(d.Path(), "intents", id("a", 1)+".json") {
-		t.Errorf("entry: %+v", list[2])
+	if want != -1 {
+		t.Errorf("the pages end before entry %d", want)
+	}
+	list, more, err := again.List(-1, 5, func(e Entry) (bool, error) { return e.Kind == Intent && e.Attempt < id("a", 3), nil })
+	if err != nil || len(list) != 3 || more != 0 {
+		t.Errorf("three intents: %d entries, more %d, %v", len(list), more, err)
 	}
 }
 
 func TestOpenIsIntentsWithoutEnd(t *testing.T) {
 	d := open(t)
-	for i, prefix := range []string{"d", "c", "b", "a"} {
-		r := add(t, d, Intent, id(prefix, 1), "i")
-		when := time.Unix(int64(1000+i), 0)
-		if err := os.Chtimes(r.Path, when, when); err != nil {
-			t.Fatal(err)
-		}
+	for _, prefix := range []string{"d", "c", "b", "a"} {
+		add(t, d, Intent, id(prefix, 1), "i")
 	}
+	fill(t, d, "f", 200)
 	add(t, d, Report, id("c", 1), "r")
-	add(t, d, Refusal, id("b", 1), "r")
+	add(t, d, Recovery, id("b", 1), "r")
 	add(t, d, Refusal, id("e", 1), "refused before there was an intent")
-	got, err := d.Open()
-	if want := []string{id("d", 1), id("a", 1)}; err != nil || !slices.Equal(got, want) {
-		t.Errorf("Open: %q, %v; want %q", got, err, want)
+	for _, d := range []*Dir{d, openAt(t, d.Path())} {
+		list, err := d.Open()
+		var got []string
+		for _, e := range list {
+			got = append(got, e.Attempt)
+		}
+		if want := []string{id("d", 1), id("a", 1)}; err != nil || !slices.Equal(got, want) {
+			t.Errorf("Open: %q, %v; want %q", got, err, want)
+		}
 	}
 }
 
@@ -161,22 +257,28 @@ func TestFind(t *testing.T) {
 	add(t, d, Intent, id("ab", 1), "i")
 	add(t, d, Report, id("ab", 1), "r")
 	add(t, d, Refusal, id("ac", 1), "r")
-	for i := range 10 {
-		add(t, d, Intent, id("f", i), "i")
-	}
-	for prefix, want := range map[string]string{"ab": id("ab", 1), "ac0": id("ac", 1), id("ab", 1): id("ab", 1)} {
-		if got, err := d.Find(prefix); err != nil || got != want {
-			t.Errorf("Find(%s): %s, %v; want %s", prefix, got, err, want)
+	find := func() {
+		t.Helper()
+		for prefix, want := range map[string]string{"ab": id("ab", 1), "ac0": id("ac", 1), id("ab", 1): id("ab", 1)} {
+			if got, err := d.Find(prefix); err != nil || got != want {
+				t.Errorf("Find(%s): %s, %v; want %s", prefix, got, err, want)
+			}
+		}
+		if _, err := d.Find("a"); err == nil || !strings.Contains(err.Error(), id("ab", 1)+", "+id("ac", 1)+";") {
+			t.Errorf("Find(a): %v, want both candidates", err)
+		}
+		if _, err := d.Find("0"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("Find(0): %v, want fs.ErrNotExist", err)
 		}
 	}
-	if _, err := d.Find("a"); err == nil || !strings.Contains(err.Error(), id("ab", 1)+", "+id("ac", 1)+";") {
-		t.Errorf("Find(a): %v, want both candidates", err)
+	find()
+	fill(t, d, "f", 2500) // twenty segments: two levels of the index
+	find()
+	if got, err := d.Find(id("f", 77)); err != nil || got != id("f", 77) {
+		t.Errorf("Find: %s, %v", got, err)
 	}
-	if _, err := d.Find("f"); err == nil || !strings.Contains(err.Error(), "and 2 more") {
-		t.Errorf("Find(f): %v, want eight candidates and 2 more", err)
-	}
-	if _, err := d.Find("0"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("Find(0): %v, want fs.ErrNotExist", err)
+	if _, err := d.Find("f"); err == nil || !strings.Contains(err.Error(), "and 2492 more") {
+		t.Errorf("Find(f): %v, want eight candidates and 2492 more", err)
 	}
 	for _, bad := range []string{"", "AB", "../", "xyz", id("a", 1) + "0"} {
 		if _, err := d.Find(bad); err == nil || errors.Is(err, fs.ErrNotExist) {
@@ -185,24 +287,11 @@ func TestFind(t *testing.T) {
 	}
 }
 
-func TestOpenDirTwice(t *testing.T) {
-	d := open(t)
-	add(t, d, Intent, id("a", 1), "i")
-	again, err := OpenDir(d.Path())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer again.Close()
-	if got, err := again.Read(Intent, id("a", 1)); err != nil || string(got) != "i" {
-		t.Errorf("Read after reopening: %q, %v", got, err)
-	}
-}
-
 func TestOpenDirRefusesWhatOthersCanWrite(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("need file modes: windows has none")
 	}
-	for _, sub := range []string{"", "intents", "reports", "refusals"} {
+	for _, sub := range []string{"", "segments"} {
 		d := open(t)
 		if err := os.Chmod(filepath.Join(d.Path(), sub), 0o777); err != nil {
 			t.Fatal(err)
@@ -216,29 +305,107 @@ func TestOpenDirRefusesWhatOthersCanWrite(t *testing.T) {
 	}
 }
 
+func TestOpenDirRefusesPlainFiles(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger")
+	if err := os.MkdirAll(filepath.Join(path, "intents"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if d, err := OpenDir(path); err == nil || !strings.Contains(err.Error(), "development version") {
+		t.Errorf("%v, %v; want it refused", d, err)
+	}
+}
+
 func TestPreflight(t *testing.T) {
 	d := open(t)
 	if err := d.Preflight(); err != nil {
 		t.Fatal(err)
 	}
-	for _, sub := range []string{"intents", "reports", "refusals"} {
-		d := open(t)
-		if err := os.Remove(filepath.Join(d.Path(), sub)); err != nil {
+	if err := os.Remove(filepath.Join(d.Path(), "segments")); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Preflight(); err == nil || !strings.Contains(err.Error(), "segments") {
+		t.Errorf("without segments: %v, want an error that names it", err)
+	}
+}
+
+// The proof of every entry at every size holds, and proves nothing else.
+func TestEveryProof(t *testing.T) {
+	d := open(t)
+	var heads [][]byte
+	for i := range 40 {
+		add(t, d, Intent, id("a", i), "i")
+		head, err := d.Head()
+		if err != nil {
 			t.Fatal(err)
 		}
-		if err := d.Preflight(); err == nil || !strings.Contains(err.Error(), sub) {
-			t.Errorf("without %s: %v, want an error that names it", sub, err)
+		heads = append(heads, head)
+		for j := range i + 1 {
+			checkProof(t, d, int64(j))
 		}
 	}
-	if list, err := d.List(); err != nil || len(list) != 0 {
-		t.Errorf("Preflight left %v, %v", list, err)
+	fill(t, d, "b", 500)
+	for _, i := range []int64{0, 1, 39, 255, 256, 511, 512, 700, 1039} {
+		checkProof(t, d, i)
+	}
+	for i, old := range heads {
+		c, err := d.Since(old, keys)
+		if err != nil {
+			t.Fatalf("since size %d: %v", i+1, err)
+		}
+		if _, _, err := (&Consistency{c.Hashes, c.New, c.Old}).Check(keys); err == nil {
+			t.Error("the wrong way round it holds, too")
+		}
+	}
+}
+
+func checkProof(t *testing.T, d *Dir, i int64) {
+	t.Helper()
+	p, err := d.Prove(i)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := ParseProof(p.Marshal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := again.Check(keys); err != nil {
+		t.Fatalf("entry %d: %v", i, err)
+	}
+	if _, err := again.Check([]ed25519.PublicKey{public(newKey(2))}); !errors.Is(err, ErrUntrusted) {
+		t.Errorf("with another key: %v", err)
+	}
+	again.Entry.Size++
+	if _, err := again.Check(keys); err == nil {
+		t.Error("the proof of another leaf holds")
+	}
+}
+
+// Those who look at a log now and then find its end, however far others went.
+func TestOthersGoOn(t *testing.T) {
+	for _, others := range []int{1, width - 1, width, width + 1, 3*width + 7} {
+		d := open(t)
+		add(t, d, Intent, id("a", 1), "mine")
+		reading := openAt(t, d.Path())
+		if n, err := reading.Len(); err != nil || n != 1 {
+			t.Fatal(n, err)
+		}
+		fillFrom(t, openAt(t, d.Path()), 0, others, 10)
+		if at := add(t, d, Report, id("a", 1), "mine, too"); at != int64(others)+1 {
+			t.Errorf("%d entries of others: mine is entry %d", others, at)
+		}
+		if n, err := reading.Len(); err != nil || n != int64(others)+2 {
+			t.Errorf("%d entries of others: %d are seen, %v", others, n, err)
+		}
+		if _, err := verify(d); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
 const appenderVar = "BVISOR_LEDGER_APPENDER"
 
 // TestMain lets the test binary be an appending process: it tries to append a
-// report for each of 50 attempts and prints the ones it got.
+// report for each of 300 attempts and prints the ones it got.
 func TestMain(m *testing.M) {
 	path := os.Getenv(appenderVar)
 	if path == "" {
@@ -247,6 +414,11 @@ func TestMain(m *testing.M) {
 	d, err := OpenDir(path)
 	if err != nil {
 		fmt.Println(err)
+		os.Exit(1)
+	}
+	d.Signer = key
+	if act := acts[os.Args[1]]; act != nil {
+		fmt.Println(act(d))
 		os.Exit(1)
 	}
 	for i := range contested {
@@ -260,7 +432,10 @@ func TestMain(m *testing.M) {
 	}
 }
 
-const contested = 50
+const contested = 300
+
+// acts are what else the test binary can be told to do.
+var acts = map[string]func(*Dir) error{}
 
 // Processes that start on an absent directory and append the same attempts:
 // each attempt belongs to exactly one, whole.
@@ -280,11 +455,7 @@ func TestManyProcesses(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	d, err := OpenDir(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
+	d := openAt(t, path)
 	acked := 0
 	for i, out := range outs {
 		for line := range bytes.Lines(out) {
@@ -299,45 +470,8 @@ func TestManyProcesses(t *testing.T) {
 			}
 		}
 	}
-	if acked != contested {
-		t.Errorf("%d appends were acknowledged, want %d", acked, contested)
+	if n, err := d.Len(); err != nil || acked != contested || n != contested {
+		t.Errorf("%d appends were acknowledged and %d are there, %v; want %d", acked, n, err, contested)
 	}
-}
-
-// Each append contains two real fsyncs; BenchmarkBareFsync is what the disk
-// itself takes for them.
-func BenchmarkAppend(b *testing.B) {
-	d := open(b)
-	entry := bytes.Repeat([]byte("x"), 4096)
-	for i := 0; b.Loop(); i++ {
-		if _, err := d.Append(Intent, id("a", i), entry); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkBareFsync(b *testing.B) {
-	f, err := os.OpenFile(filepath.Join(b.TempDir(), "f"), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer f.Close()
-	block := bytes.Repeat([]byte("x"), 4096)
-	for b.Loop() {
-		if _, err := f.Write(block); err != nil {
-			b.Fatal(err)
-		}
-		if err := f.Sync(); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
-func BenchmarkPreflight(b *testing.B) {
-	d := open(b)
-	for b.Loop() {
-		if err := d.Preflight(); err != nil {
-			b.Fatal(err)
-		}
-	}
+	checkProof(t, d, 7)
 }

@@ -78,6 +78,18 @@ func (k *Key) String() string { return "key " + k.ID() }
 // GoString is String, for %#v.
 func (k *Key) GoString() string { return k.String() }
 
+// Sign signs what is no report: checkpoints of the ledger. Their form keeps them
+// apart from what DSSE signs, which begins with its name.
+func (k *Key) Sign(message []byte) ([]byte, error) {
+	if err := k.Ready(); err != nil {
+		return nil, err
+	}
+	return k.sign(message), nil
+}
+
+// Ed25519 is the key itself.
+func (p PublicKey) Ed25519() ed25519.PublicKey { return p.key }
+
 func (k *Key) sign(message []byte) []byte { return ed25519.Sign(k.halves().private, message) }
 
 func (p PublicKey) verifies(message, sig []byte) bool {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/bvisor/bvisor/backend"
 	"github.com/bvisor/bvisor/internal/launcher"
+	"github.com/bvisor/bvisor/internal/recovery"
 	"github.com/bvisor/bvisor/plan"
 	"github.com/bvisor/bvisor/report"
 )
@@ -278,7 +279,7 @@ func (b *Backend) start(as boot) (*booted, error) {
 		}
 		l.table = append(l.table, d)
 	}
-	l.pid, err = launcher.Start(image, "bvisor-launcher", files, &syscall.SysProcAttr{Setsid: strings.Contains(as.kinds, string(plan.NewSession))})
+	l.pid, err = launcher.Start(image, launcherName(recovery.Self()), files, &syscall.SysProcAttr{Setsid: strings.Contains(as.kinds, string(plan.NewSession))})
 	if err != nil {
 		l.close()
 		return nil, err

@@ -60,6 +60,14 @@ func newRun(b *Backend, l backend.Launch, res *resolution) *run {
 func (r *run) launchAll(ctx context.Context) (report.Observation, error) {
 	committed := make(chan error, 1)
 	go func() { committed <- r.launch.Commit() }()
+	if r.placesAny() {
+		// What stands on the host after a crash must stand in the intent.
+		err := <-committed
+		if err != nil {
+			return report.Observation{}, err
+		}
+		committed <- nil
+	}
 	keep, err := r.arm(ctx)
 	if e := <-committed; e != nil {
 		r.letGo()

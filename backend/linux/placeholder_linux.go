@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -30,6 +31,11 @@ const placeholderMode = unix.S_IFREG | unix.S_ISVTX | 0o400
 // place is as good as empty.
 func isPlaceholder(st *unix.Stat_t) bool {
 	return st.Mode == placeholderMode && st.Size == 0 && st.Nlink == 1 && int(st.Uid) == unix.Geteuid()
+}
+
+// placesAny says whether the plan needs a placeholder.
+func (r *run) placesAny() bool {
+	return slices.ContainsFunc(r.launch.Plan.Resolved.Roots, func(r spec.Root) bool { return r.Kind == spec.KindAbsent })
 }
 
 // placeholders makes one for each absent carve-out, through the descriptor of

@@ -8,11 +8,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -28,6 +26,7 @@ import (
 	"github.com/bvisor/bvisor/backend/linux"
 	"github.com/bvisor/bvisor/internal/need"
 	"github.com/bvisor/bvisor/internal/victim"
+	"github.com/bvisor/bvisor/ledger"
 	"github.com/bvisor/bvisor/report"
 	"github.com/bvisor/bvisor/spec"
 )
@@ -291,30 +290,36 @@ func TestManyInARow(t *testing.T) {
 		}
 	}
 
-	entries := map[string]int{}
-	must(t, filepath.WalkDir(filepath.Join(root, "state"), func(path string, d fs.DirEntry, err error) error {
-		if err == nil && !d.IsDir() {
-			name, _ := filepath.Rel(filepath.Join(root, "state"), path)
-			entries[anyAttempt.ReplaceAllString(name, "ATTEMPT")]++
-		}
-		return err
-	}))
+	log, err := ledger.OpenDir(filepath.Join(root, "state/ledger"))
+	must(t, err)
+	defer log.Close()
+	entries := map[ledger.Kind]int{}
+	for e := range log.Walk(0) {
+		entries[e.Kind]++
+	}
 	completed, refusals, errs := got.Ends["completed"], got.Ends["refused"], got.Ends["spec error"]
 	launched := runs - refusals - errs
-	if completed == 0 || entries["ledger/intents/ATTEMPT"] != launched || entries["ledger/reports/ATTEMPT"] != launched || entries["ledger/refusals/ATTEMPT"] != refusals {
+	if completed == 0 || entries[ledger.Intent] != launched || entries[ledger.Report] != launched || entries[ledger.Refusal] != refusals {
 		t.Errorf("entries %v, expected %d intents and reports, %d refusals", entries, launched, refusals)
 	}
-	t.Logf("in the state directory: %v", entries)
-	if len(entries) > 3+3 { // a profile, a key in two files
-		t.Errorf("the state directory holds %v", entries)
+	trusted, err := bvisor.CheckpointKeys(filepath.Join(root, "state"))
+	must(t, err)
+	_, err = log.Verify(ledger.VerifyOptions{Keys: trusted, Every: true})
+	must(t, err) // among others: there is no file that is none of its own
+	var kept []string
+	names, err := os.ReadDir(filepath.Join(root, "state"))
+	must(t, err)
+	for _, e := range names {
+		kept = append(kept, e.Name())
+	}
+	if len(kept) > 3 { // the ledger, the keys, a profile
+		t.Errorf("the state directory holds %v", kept)
 	}
 	must(t, os.RemoveAll(filepath.Join(root, "state")))
 	if after := snapshot(t, root); after != before {
 		t.Errorf("the files were\n%s, now they are\n%s", before, after)
 	}
 }
-
-var anyAttempt = regexp.MustCompile(`[0-9a-f]{32}\.json$`)
 
 func median(list []holdings, of func(holdings) int) int {
 	var n []int

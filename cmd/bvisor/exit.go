@@ -127,7 +127,7 @@ type summary struct {
 	Signal   int              `json:"signal,omitempty"`
 	Attempt  string           `json:"attempt,omitempty"`
 	Plan     string           `json:"plan,omitempty"`
-	Report   string           `json:"report,omitempty"` // path
+	Entry    *int64           `json:"entry,omitempty"` // of the report in the ledger
 	Accepted []spec.Weakening `json:"accepted,omitempty"`
 	Refused  []plan.Reason    `json:"refused,omitempty"`
 	Missing  []spec.Claim     `json:"missing_evidence,omitempty"`

@@ -25,7 +25,7 @@ import (
 // The test binary is bvisor, the workload of its runs and the helper of its
 // scripts, by the name it is started with.
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"bvisor": main, "prog": prog, "onfs": onFS, "nouserns": noUserNamespaces})
+	testscript.Main(m, map[string]func(){"bvisor": main, "prog": prog, "onfs": onFS, "nouserns": noUserNamespaces, "bvisor-dies": dies})
 }
 
 // TestScripts runs testdata/script. Scripts that start a workload begin with

@@ -4,6 +4,9 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+
+	"github.com/bvisor/bvisor"
+	"github.com/bvisor/bvisor/ledger"
 )
 
 // checkReport finds out before the run whether --report can be written. The
@@ -30,31 +33,48 @@ func (o *runOptions) checkReport() error {
 // replaceable fails when there is something at the report's path that must
 // stay. A symbolic link is never followed, and never replaced.
 func (o *runOptions) replaceable() error {
-	info, err := os.Lstat(o.report)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return usage("--report: %w", err)
-	case !info.Mode().IsRegular():
-		return usage("--report: %s exists and is no regular file", o.report).hinted("choose another name")
-	case !o.force:
-		return usage("--report: %s exists already", o.report).hinted("choose another name, or replace it with --force")
+	for _, name := range []string{o.report, o.report + receiptSuffix} {
+		info, err := os.Lstat(name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return usage("--report: %w", err)
+		case !info.Mode().IsRegular():
+			return usage("--report: %s exists and is no regular file", name).hinted("choose another name")
+		case !o.force:
+			return usage("--report: %s exists already", name).hinted("choose another name, or replace it with --force")
+		}
 	}
 	return nil
 }
 
-func (o *runOptions) writeReport(envelope []byte) error {
+// receiptSuffix is that of c2sp.org/tlog-proof.
+const receiptSuffix = ".tlog-proof"
+
+// writeReport writes the sealed report, and the proof that it is in the ledger
+// beside it.
+func (o *runOptions) writeReport(log *ledger.Dir, result *bvisor.Result) error {
 	if err := o.replaceable(); err != nil {
 		return err
 	}
-	if o.force {
-		if err := os.Remove(o.report); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	names := []string{o.report}
+	files := [][]byte{result.Envelope}
+	if result.Receipt != nil {
+		proof, err := log.Prove(result.Receipt.Index)
+		if err != nil {
 			return fault("--report: %w", err)
 		}
+		names, files = append(names, o.report+receiptSuffix), append(files, proof.Marshal())
 	}
-	if err := writeNew(o.report, envelope); err != nil {
-		return fault("--report: %w", err)
+	for i, name := range names {
+		if o.force {
+			if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fault("--report: %w", err)
+			}
+		}
+		if err := writeNew(name, files[i]); err != nil {
+			return fault("--report: %w", err)
+		}
 	}
 	return nil
 }

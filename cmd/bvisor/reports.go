@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -88,14 +90,41 @@ DSSE tool can check its signature with the key of "bvisor key export".`,
 			if output == "" {
 				return c.write(envelope)
 			}
-			if err := writeNew(output, envelope); err != nil {
-				return usage("%w", err)
-			}
-			return nil
+			return c.exportReport(output, envelope)
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "", "write to `FILE`, which must not exist")
+	cmd.Flags().StringVarP(&output, "output", "o", "", "write to `FILE`, which must not exist, and its receipt to FILE"+receiptSuffix)
 	return cmd
+}
+
+// exportReport writes a report and, if it is in the ledger, its receipt beside it.
+func (c *cli) exportReport(name string, envelope []byte) error {
+	sealed, err := report.Parse(envelope)
+	if err != nil {
+		return &failure{code: exitCheck, err: err}
+	}
+	log, err := c.ownLog()
+	if err != nil {
+		return err
+	}
+	if err := writeNew(name, envelope); err != nil {
+		return usage("%w", err)
+	}
+	if log == nil {
+		return nil
+	}
+	defer log.Close()
+	proof, _, err := c.receipt("-", "", sealed.Report, log)
+	if err != nil {
+		return fault("%w", err)
+	}
+	if proof == nil {
+		return nil
+	}
+	if err := writeNew(name+receiptSuffix, proof.Marshal()); err != nil {
+		return usage("%w", err)
+	}
+	return nil
 }
 
 // maxEnvelope is what report.Parse reads.
@@ -115,14 +144,14 @@ func (c *cli) envelope(name string) ([]byte, error) {
 	defer log.Close()
 	attempt := ""
 	if name == "" {
-		entries, err := ends(log)
+		entries, err := sealed(log, 1)
 		if err != nil {
 			return nil, err
 		}
 		if len(entries) == 0 {
 			return nil, usage("no report in %s", log.Path())
 		}
-		attempt = entries[len(entries)-1].Attempt
+		attempt = entries[0].Attempt
 	} else if attempt, err = log.Find(name); err != nil {
 		return nil, usage("%s is no file, and as an attempt: %w", name, err).hinted(`"bvisor report list" lists the attempts`)
 	}
@@ -156,18 +185,19 @@ func (c *cli) openLog() (*ledger.Dir, error) {
 	return log, nil
 }
 
-// ends are the entries that end attempts, in order of time.
-func ends(log *ledger.Dir) ([]ledger.Entry, error) {
-	all, err := log.List()
+// sealed are the last entries with reports, up to most of them, the last one
+// last; 0 is all.
+func sealed(log *ledger.Dir, most int) ([]ledger.Entry, error) {
+	if most == 0 {
+		most = math.MaxInt
+	}
+	list, _, err := log.List(-1, most, func(e ledger.Entry) (bool, error) {
+		return e.Kind == ledger.Report || e.Kind == ledger.Refusal, nil
+	})
 	if err != nil {
 		return nil, fault("%w", err)
 	}
-	var list []ledger.Entry
-	for _, e := range all {
-		if e.Kind == ledger.Report || e.Kind == ledger.Refusal {
-			list = append(list, e)
-		}
-	}
+	slices.Reverse(list)
 	return list, nil
 }
 
@@ -220,19 +250,17 @@ func (c *cli) listReports(asJSON bool, last int) error {
 		return err
 	}
 	defer log.Close()
-	entries, err := ends(log)
+	entries, err := sealed(log, last)
 	if err != nil {
 		return err
 	}
-	if last > 0 && len(entries) > last {
-		entries = entries[len(entries)-last:]
-	}
 	var rows [][]string
 	for _, e := range entries {
-		l, err := c.describe(log, e)
+		d, _, err := describeEntry(log, e)
 		if err != nil {
 			return err
 		}
+		l := line{d.Attempt, e.Time.UTC().Format(time.RFC3339), d.Outcome, d.Reason, d.Command}
 		if asJSON {
 			if err := c.writeJSON(l); err != nil {
 				return err
@@ -257,33 +285,13 @@ func (c *cli) listReports(asJSON bool, last int) error {
 		}
 	}
 	if len(open) > 0 {
-		c.say("%d without an end, running now or ended by a crash: %s", len(open), strings.Join(open, ", "))
+		var attempts []string
+		for _, e := range open {
+			attempts = append(attempts, e.Attempt)
+		}
+		c.say("%d without an end, running now or ended by a crash: %s", len(open), strings.Join(attempts, ", "))
 	}
 	return nil
-}
-
-// describe reads what a list says of an attempt. An entry that cannot be read
-// is listed as such: a list that left it out would hide it.
-func (c *cli) describe(log *ledger.Dir, e ledger.Entry) (line, error) {
-	l := line{Attempt: e.Attempt, Time: e.Time.UTC().Format(time.RFC3339)}
-	data, err := log.Read(e.Kind, e.Attempt)
-	if err != nil {
-		return l, fault("%w", err)
-	}
-	sealed, err := report.Parse(data)
-	if err != nil {
-		l.Outcome, l.Reason = "unreadable", err.Error()
-		return l, nil
-	}
-	r := sealed.Report
-	l.Outcome, l.Reason = string(r.Outcome.Status), r.Outcome.Reason
-	switch {
-	case r.Plan != nil:
-		l.Command = r.Plan.Resolved.Spec.Workload.Command
-	case r.Refusal != nil:
-		l.Command = r.Refusal.Resolved.Spec.Workload.Command
-	}
-	return l, nil
 }
 
 func shorten(s string, most int) string {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -25,6 +26,7 @@ type runOptions struct {
 	steps   bool
 	verbose bool
 	explain bool
+	keep    string // where the checkpoint goes, too
 }
 
 func newRun(c *cli) *cobra.Command {
@@ -70,7 +72,8 @@ says one JSON line on standard error instead of anything else.
 	f.SetInterspersed(false) // what follows CMD is CMD's
 	f.SortFlags = false
 	o.request.add(f)
-	f.StringVar(&o.report, "report", "", "write the sealed report to `FILE`, which must not exist")
+	f.StringVar(&o.report, "report", "", "write the sealed report to `FILE`, which must not exist, and its receipt to FILE"+receiptSuffix)
+	f.StringVar(&o.keep, "checkpoint-to", os.Getenv("BVISOR_CHECKPOINT_TO"), checkpointTo+" (default $BVISOR_CHECKPOINT_TO)")
 	f.BoolVar(&o.force, "force", false, "let --report replace a regular file")
 	f.BoolVar(&c.json, "json", false, "say one JSON line on standard error instead of messages")
 	f.BoolVarP(&c.quiet, "quiet", "q", false, "no hints, nothing that is only good to know")
@@ -118,11 +121,15 @@ func (c *cli) run(o *runOptions, args []string) error {
 		return err
 	}
 	defer state.Log.Close()
+	if err := c.kept(state.Log, o.keep); err != nil {
+		return err
+	}
 
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	defer interruptible(cancel)()
 	c.weakened(sp.Accept)
+	state.Told = c.recovered
 	s := state.Supervisor(b)
 	defer s.Wait() // placeholders of carve-outs are removed by then
 	s.Protected = append(s.Protected, o.protected()...)
@@ -174,10 +181,14 @@ func (c *cli) finish(o *runOptions, state *bvisor.State, b backend.Backend, resu
 	r := result.Report
 	code := exitCode(r, cause)
 	if o.report != "" && result.Envelope != nil {
-		if e := o.writeReport(result.Envelope); e != nil {
+		if e := o.writeReport(state.Log, result); e != nil {
 			err = errors.Join(err, e)
 		}
 	}
+	if o.keep != "" && result.Receipt != nil {
+		err = errors.Join(err, c.keepCheckpoint(state.Log, o.keep))
+	}
+	c.repaired(state.Log)
 	stale := r.Outcome.Status == report.SetupFailed && code == exitFault && len(r.Transcript) > 0
 	if stale || r.Refusal != nil {
 		// The kept profile promised what the launch did not find, or it may
@@ -189,7 +200,10 @@ func (c *cli) finish(o *runOptions, state *bvisor.State, b backend.Backend, resu
 	}
 	if c.json {
 		s := summary{Outcome: r.Outcome.Status, Reason: r.Outcome.Reason, Exit: code, Attempt: r.Identity.Attempt, Plan: r.Identity.Plan,
-			Report: result.Receipt.Path, Accepted: r.Accepted, Missing: missing(r), Denied: r.Denied}
+			Accepted: r.Accepted, Missing: missing(r), Denied: r.Denied}
+		if result.Receipt != nil {
+			s.Entry = &result.Receipt.Index
+		}
 		if asksForDenials(r) {
 			s.Completeness = &r.Completeness
 		}
@@ -256,7 +270,7 @@ func (c *cli) tell(o *runOptions, result *bvisor.Result, code int, stale bool) {
 	case stale:
 		c.hint(`"bvisor probe" looks at this host again`)
 	}
-	if result.Receipt.Path != "" && (r.Outcome.Status != report.Completed && r.Outcome.Status != report.Failed || o.verbose) {
+	if result.Receipt != nil && (r.Outcome.Status != report.Completed && r.Outcome.Status != report.Failed || o.verbose) {
 		c.hint(`"bvisor report show %s" tells more`, r.Identity.Attempt[:12])
 	}
 }

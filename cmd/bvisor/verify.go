@@ -12,16 +12,20 @@ import (
 )
 
 func newVerify(c *cli) *cobra.Command {
-	var keys []string
-	var verbose bool
+	o := &verifyOptions{}
 	cmd := &cobra.Command{
-		Use:   "verify [-v] [--key FILE]... REPORT",
+		Use:   "verify [-v] [--key FILE]... [--receipt FILE] [--since CHECKPOINT] REPORT",
 		Short: "Check a report's seal and contents, offline",
 		Long: `Verify checks the signature over the bytes as they stand, then that the report is
 true to itself. It trusts the key of the state directory, its former ones, and
 those that --key names.
 
 ` + reportArgument + `
+
+With a receipt it also checks that the report is in the ledger of the checkpoint in
+it. --receipt names one; otherwise REPORT.tlog-proof is taken if it is there, or
+the ledger of the state directory is asked. With --since it checks that the ledger
+continues the tree of an older checkpoint.
 
 A report that verifies was sealed by the holder of a trusted key and has not been
 changed since. It shows what that supervisor saw; it does not prove that its host
@@ -32,15 +36,25 @@ Exit codes: 0 every check passed, 1 a check failed, 121 there is no such report.
   bvisor verify -v 3f2a91
   bvisor verify --key their-key.pem report.json`,
 		Args: arguments(1, 1, "REPORT"),
-		RunE: func(_ *cobra.Command, args []string) error { return c.verify(args[0], keys, verbose) },
+		RunE: func(_ *cobra.Command, args []string) error { return c.verify(args[0], o) },
 	}
-	cmd.Flags().StringArrayVar(&keys, "key", nil, "trust the public key in `FILE`, too")
-	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "list every check")
+	f := cmd.Flags()
+	f.StringArrayVar(&o.keys, "key", nil, "trust the public key in `FILE`, too")
+	f.StringVar(&o.receipt, "receipt", "", "the proof in `FILE` that the report is in a ledger")
+	f.StringVar(&o.since, "since", "", "check that the ledger continues the tree of the checkpoint in `FILE`")
+	f.BoolVarP(&o.verbose, "verbose", "v", false, "list every check")
 	return cmd
 }
 
-func (c *cli) verify(name string, keyFiles []string, verbose bool) error {
-	keys, err := c.trusted(keyFiles)
+type verifyOptions struct {
+	keys    []string
+	receipt string
+	since   string
+	verbose bool
+}
+
+func (c *cli) verify(name string, o *verifyOptions) error {
+	keys, err := c.trusted(o.keys)
 	if err != nil {
 		return err
 	}
@@ -49,8 +63,16 @@ func (c *cli) verify(name string, keyFiles []string, verbose bool) error {
 		return err
 	}
 	v, err := report.Verify(envelope, keys)
+	recorded := ""
+	if err == nil {
+		if recorded, err = c.recorded(name, envelope, v, keys, o); err != nil {
+			if f, ok := errors.AsType[*failure](err); ok {
+				return f
+			}
+		}
+	}
 	if bad, ok := errors.AsType[*report.CheckError](err); ok {
-		if verbose {
+		if o.verbose {
 			if err := c.listChecks(bad.Passed); err != nil {
 				return err
 			}
@@ -64,12 +86,12 @@ func (c *cli) verify(name string, keyFiles []string, verbose bool) error {
 	if err != nil {
 		return fault("%w", err)
 	}
-	if verbose {
+	if o.verbose {
 		if err := c.listChecks(v.Checks); err != nil {
 			return err
 		}
 	}
-	return c.write([]byte(fit(fmt.Sprintf("verified: attempt %s, %s, sealed by key %s", v.Report.Identity.Attempt, v.Report.Outcome.Status, v.Key.ID())) + "\n"))
+	return c.write([]byte(fit(fmt.Sprintf("verified: attempt %s, %s, sealed by key %s; %s", v.Report.Identity.Attempt, v.Report.Outcome.Status, v.Key.ID(), recorded)) + "\n"))
 }
 
 func (c *cli) listChecks(checks []report.Check) error {

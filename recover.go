@@ -1,0 +1,114 @@
+package bvisor
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/bvisor/bvisor/internal/canonical"
+	"github.com/bvisor/bvisor/internal/durable"
+	"github.com/bvisor/bvisor/internal/recovery"
+	"github.com/bvisor/bvisor/ledger"
+)
+
+// Recovered is what became of an attempt without an end.
+type Recovered struct {
+	Attempt string
+	Outcome recovery.Outcome
+	Swept   []recovery.Trace // what it had left, gone now
+	Why     string           // it was refused
+}
+
+// Recover reconciles the attempts that have an intent and no end with what is
+// found on this host. What crashes left is taken away, and each of these
+// attempts gets its end in the ledger. A run of another process that lives is
+// not touched. It may be called at any time, by any number of processes.
+func (s *State) Recover(p recovery.Prober) ([]Recovered, error) {
+	open, err := s.Log.Open()
+	if err != nil {
+		return nil, &Fault{"recover", err}
+	}
+	var list []Recovered
+	var errs []error
+	for _, e := range open {
+		r, err := s.recover(p, e)
+		if err != nil {
+			errs = append(errs, &Fault{"recover " + e.Attempt, err})
+			continue
+		}
+		list = append(list, r)
+	}
+	return list, errors.Join(errs...)
+}
+
+func (s *State) recover(p recovery.Prober, e ledger.Entry) (Recovered, error) {
+	_, body, err := s.Log.ReadAt(e.Index)
+	if err != nil {
+		return Recovered{}, err
+	}
+	var said recovery.Said
+	if said.Intent, said.Bad = recovery.ParseIntent(body); said.Bad == nil && said.Intent.Attempt != e.Attempt {
+		said.Bad = fmt.Errorf("intent: it is of attempt %s", said.Intent.Attempt)
+	}
+	found := recovery.Found{Boot: durable.BootID()}
+	if said.Bad == nil {
+		if found.Life, found.Why = p.Supervisor(said.Intent); found.Life != recovery.Alive {
+			if found.Traces, err = p.Find(said.Intent); err != nil {
+				return Recovered{}, err
+			}
+			// It may have ended in good order just before.
+			if said.Ended, err = s.ended(e.Attempt); err != nil {
+				return Recovered{}, err
+			}
+		}
+	}
+	d := recovery.Decide(said, found)
+	r := Recovered{Attempt: e.Attempt, Outcome: d.Outcome, Swept: d.Sweep, Why: d.Why}
+	if d.Outcome != recovery.Absent && d.Outcome != recovery.RolledBack {
+		return r, nil
+	}
+	for _, t := range d.Sweep {
+		if err := p.Sweep(said.Intent, t); err != nil {
+			return Recovered{}, err
+		}
+	}
+	if len(d.Sweep) > 0 {
+		left, err := p.Find(said.Intent)
+		if err == nil && len(left) > 0 {
+			err = fmt.Errorf("%s %s is there again after it was taken away", left[0].Kind, left[0].Name)
+		}
+		if err != nil {
+			return Recovered{}, err
+		}
+	}
+	entry, err := canonical.Marshal(recovery.Record{Version: recovery.RecordVersion, Attempt: e.Attempt, Outcome: d.Outcome, Swept: d.Sweep, By: recovery.Self()})
+	if err != nil {
+		return Recovered{}, err
+	}
+	if _, err = s.Log.Append(ledger.Recovery, e.Attempt, entry); errors.Is(err, fs.ErrExist) {
+		return Recovered{Attempt: e.Attempt, Outcome: recovery.Completed}, nil // another one was quicker
+	}
+	return r, err
+}
+
+func (s *State) ended(attempt string) (bool, error) {
+	list, err := s.Log.Attempt(attempt)
+	for _, e := range list {
+		if e.Kind.Ends() {
+			return true, err
+		}
+	}
+	return false, err
+}
+
+// reconcile is what a start does, beside its first run: nothing, when nothing
+// is open but that.
+func (s *State) reconcile(p recovery.Prober) {
+	if s.Log.Waiting() < 2 {
+		return
+	}
+	list, err := s.Recover(p)
+	if s.Told != nil {
+		s.Told(list, err)
+	}
+}
