@@ -26,6 +26,8 @@ const (
 	Environment        Kind = "environment"
 	FDsNone            Kind = "fds-none"
 	FDsOnly            Kind = "fds-only"
+	Clock              Kind = "clock"
+	Random             Kind = "random"
 	Launch             Kind = "launch"
 	CaptureStreams     Kind = "capture-streams"
 	StdinControl       Kind = "stdin"
@@ -62,12 +64,13 @@ const (
 	MinimalDev       Kind = "minimal-dev"
 	PrivateProc      Kind = "private-proc"
 	NoSys            Kind = "no-sys"
+	OwnProcess       Kind = "own-process" // wanted of WebAssembly only: what is executed is a process by nature
 )
 
 // Kinds returns every requirement kind, in order of name.
 func Kinds() []Kind {
 	all := []Kind{Filesystem, FilesystemCarveOut, NetworkDenyAll, NetworkLoopback, NetworkAllowList, SpawnNone, SpawnThreads, SpawnProcesses,
-		Environment, FDsNone, FDsOnly, Launch, CaptureStreams, StdinControl, Terminal, TempRoot, ExposePath,
+		Environment, FDsNone, FDsOnly, Clock, Random, Launch, CaptureStreams, StdinControl, Terminal, TempRoot, ExposePath,
 		CommitArtifact, DiscardArtifact, ListOutputs, KillTree}
 	for _, b := range Baseline {
 		all = append(all, b.Kind)
@@ -109,6 +112,7 @@ var Baseline = []struct {
 	{MinimalDev, "host-devices"},
 	{PrivateProc, "host-proc"},
 	{NoSys, "host-sys"},
+	{OwnProcess, "in-process"},
 }
 
 // Param is a named parameter, for people and for the plan's identity.

@@ -34,7 +34,7 @@ func wants(r *spec.Resolved, accepted []spec.Weakening) []want {
 	w = wantCapabilities(w, r, accepted)
 	w = wantControls(w, r)
 	for _, b := range Baseline {
-		if !slices.Contains(accepted, b.Weakening) {
+		if !slices.Contains(accepted, b.Weakening) && (b.Kind != OwnProcess || r.Spec.Workload.Wasm != "") {
 			w = append(w, want{kind: b.Kind, origin: spec.FromBaseline, enforcement: spec.Enforced})
 		}
 	}
@@ -167,6 +167,13 @@ func wantCapabilities(w []want, r *spec.Resolved, accepted []spec.Weakening) []w
 		}
 	}
 	w = append(w, enforced(Environment, origin, env...))
+
+	if c.Clock != "" && c.Clock != spec.ClockReal {
+		w = append(w, enforced(Clock, spec.FromSpec, Param{"mode", string(c.Clock)}))
+	}
+	if c.Random != "" && c.Random != spec.RandomReal {
+		w = append(w, enforced(Random, spec.FromSpec, Param{"source", string(c.Random)}))
+	}
 
 	if len(c.FDs) == 0 {
 		return append(w, enforced(FDsNone, spec.FromDefault))
