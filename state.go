@@ -77,7 +77,14 @@ type recalling struct {
 }
 
 func (r *recalling) Probe(ctx context.Context) (plan.Profile, error) {
-	r.once.Do(func() { r.err = r.state.Recall(ctx, r.Backend) })
+	r.once.Do(func() {
+		if on, ok := r.Backend.(interface{ Outer() backend.Backend }); ok && on.Outer() != nil {
+			r.err = r.state.Recall(ctx, on.Outer())
+		}
+		if r.err == nil {
+			r.err = r.state.Recall(ctx, r.Backend)
+		}
+	})
 	if r.err != nil {
 		return plan.Profile{}, r.err
 	}

@@ -179,6 +179,7 @@ const (
 	PlaceholderRemoved        = "placeholder_removed"
 	SecretRedacted            = "secret_redacted"
 	DenialsObserved           = "denials_observed"
+	FuelCounted               = "fuel_counted"
 	Unobserved                = "unobserved" // something that could not be seen, named
 )
 

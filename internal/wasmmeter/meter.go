@@ -94,7 +94,8 @@ type Module struct {
 	Binary    []byte // what is compiled
 	Imports   []Import
 	Exports   []Export
-	Functions int // of its own
+	Functions int    // of its own
+	Elements  uint64 // of all tables, to begin with
 }
 
 // Instrument rewrites a module. The error is an *Error.
@@ -114,7 +115,7 @@ func Instrument(binary []byte) (m *Module, err error) {
 	p := &pass{reader: reader{all: binary, end: len(binary)}}
 	p.header()
 	p.sections()
-	return &Module{Binary: p.out, Imports: p.imports, Exports: p.exports, Functions: len(p.functions)}, nil
+	return &Module{Binary: p.out, Imports: p.imports, Exports: p.exports, Functions: len(p.functions), Elements: p.elements}, nil
 }
 
 // Is says whether err is an *Error for that reason.

@@ -41,6 +41,7 @@ type pass struct {
 	functions []uint32 // types of the module's own
 	globals   uint32
 	exports   []Export
+	elements  uint64 // of tables
 }
 
 func (p *pass) header() {
@@ -171,23 +172,24 @@ func (p *pass) typeOf(r *reader, index uint32) Type {
 	return p.types[index]
 }
 
-func (r *reader) limits() {
-	switch flag := r.byte(); flag {
-	case 0:
-		r.u32()
-	case 1:
-		r.u32()
-		r.u32()
-	default:
+// limits reads the limits of a table or a memory and returns what it begins with.
+func (r *reader) limits() uint32 {
+	flag := r.byte()
+	if flag > 1 {
 		r.fail(Feature, "limits of kind %#x: shared and 64 bit memories are not supported", flag)
 	}
+	least := r.u32()
+	if flag == 1 {
+		r.u32()
+	}
+	return least
 }
 
-func (r *reader) tableType() {
+func (r *reader) tableType() uint32 {
 	if t := r.byte(); t != 0x70 && t != 0x6f {
 		r.fail(Feature, "a table of %#x is not one of WebAssembly 2.0", t)
 	}
-	r.limits()
+	return r.limits()
 }
 
 func (p *pass) globalType(r *reader) {
@@ -244,7 +246,7 @@ func (p *pass) tableSection(r *reader) []byte {
 	n := r.count()
 	from := r.pos
 	for range n {
-		r.tableType()
+		p.elements += uint64(r.tableType())
 	}
 	return append(appendU32(nil, n), r.copied(from)...)
 }

@@ -1,0 +1,261 @@
+package wasm
+
+import (
+	"context"
+	"errors"
+	"io"
+	"math"
+	"runtime"
+	"strings"
+	"time"
+
+	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
+	"github.com/tetratelabs/wazero/experimental"
+	"github.com/tetratelabs/wazero/sys"
+
+	"github.com/bvisor/bvisor/internal/wasmmeter"
+	"github.com/bvisor/bvisor/report"
+	"github.com/bvisor/bvisor/spec"
+)
+
+// job is one run of a module, as plain data: a worker is handed it as it is.
+type job struct {
+	Args   []string                 `json:"args"`
+	Env    [][2]string              `json:"env"`
+	Clock  spec.Clock               `json:"clock"`
+	Random spec.Random              `json:"random"`
+	Seed   string                   `json:"seed"` // of seeded random numbers
+	Limits map[spec.Dimension]int64 `json:"limits"`
+}
+
+// limit is what a run may use of a dimension; without one, as good as all.
+func (j *job) limit(d spec.Dimension) int64 {
+	if n, ok := j.Limits[d]; ok {
+		return n
+	}
+	return math.MaxInt64
+}
+
+// result is how a run ended and what it used.
+type result struct {
+	Code     uint32             `json:"code"`
+	Exited   bool               `json:"exited"` // of its own will, with Code
+	Trap     *report.Trap       `json:"trap,omitempty"`
+	Exceeded spec.Dimension     `json:"exceeded,omitempty"`
+	Fault    string             `json:"fault,omitempty"` // of the engine
+	Fuel     int64              `json:"fuel"`
+	CPU      int64              `json:"cpu"`    // nanoseconds; less than 0 where it cannot be had
+	Memory   int64              `json:"memory"` // the most at one time: memories and tables
+	Denied   []report.DeniedAct `json:"denied,omitempty"`
+	Run      int64              `json:"run"` // nanoseconds
+}
+
+// quantum is after how many units of fuel a guest calls its host: some tens of
+// microseconds of most code, and not much more than a millisecond of the worst.
+const quantum = 1 << 16
+
+// breach ends a run: it goes up through the guest's code as a panic, which the
+// engine hands back as an error.
+type breach struct{ dimension spec.Dimension }
+
+func (b *breach) Error() string { return "budget: " + string(b.dimension) }
+
+// cancelled ends a run that is not wanted any more.
+type cancelled struct{}
+
+func (cancelled) Error() string { return "cancelled" }
+
+// run is one run under way. Everything but its context belongs to the one
+// goroutine that the guest runs on.
+type run struct {
+	ctx    context.Context
+	job    *job
+	clock  clock
+	denied denials
+
+	granted int64 // fuel in the guest's global when it was last set
+	fuel    int64 // used before that
+	cpu     threadTime
+	memory  int64 // in use
+	most    int64
+}
+
+type runKey struct{}
+
+func runOf(ctx context.Context) *run { return ctx.Value(runKey{}).(*run) }
+
+// streams are the guest's standard streams.
+type streams struct {
+	stdin          io.Reader
+	stdout, stderr io.Writer
+}
+
+// execute runs a compiled module once. Its context ends it: context.Cause says
+// whether by the deadline (a *breach) or for another reason.
+func (e *engine) execute(ctx context.Context, code wazero.CompiledModule, tables uint64, j *job, io streams) (res result) {
+	// Its time is that of the thread it runs on.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	started := time.Now()
+	r := &run{job: j, clock: newClock(j, started), cpu: startThreadTime()}
+	r.ctx = context.WithValue(ctx, runKey{}, r)
+	defer func() {
+		if p := recover(); p != nil { // outside of the guest's code, e.g. where its memory is made
+			err, ok := p.(error)
+			if !ok || !ended(err) {
+				panic(p)
+			}
+			res = r.result(err, nil)
+		}
+		res.Run = int64(time.Since(started))
+	}()
+	r.hold(int64(min(tables, 1<<40)) * elementSize)
+	m, err := e.runtime.InstantiateModule(experimental.WithMemoryAllocator(r.ctx, r), code, r.config(io))
+	if err == nil {
+		defer m.Close(context.WithoutCancel(ctx))
+		_, err = m.ExportedFunction("_start").Call(r.ctx)
+	}
+	return r.result(err, m)
+}
+
+// ended says whether err is one of those that end a run from our side.
+func ended(err error) bool {
+	_, over := errors.AsType[*breach](err)
+	return over || errors.Is(err, cancelled{})
+}
+
+func (r *run) config(io streams) wazero.ModuleConfig {
+	c := wazero.NewModuleConfig().WithName("").WithStartFunctions().WithArgs(r.job.Args...).
+		WithStdin(io.stdin).WithStdout(io.stdout).WithStderr(io.stderr).WithRandSource(randomness(r.job))
+	c = r.clock.configure(c, r)
+	for _, e := range r.job.Env {
+		c = c.WithEnv(e[0], e[1])
+	}
+	return c
+}
+
+// result says how the guest ended.
+func (r *run) result(err error, m api.Module) result {
+	res := result{Fuel: r.fuel, CPU: r.cpu.elapsed(), Memory: r.most, Denied: r.denied.acts()}
+	if m != nil {
+		if g := m.ExportedGlobal(wasmmeter.Fuel); g != nil {
+			res.Fuel += r.granted - int64(g.Get())
+		}
+	}
+	exit, exited := errors.AsType[*sys.ExitError](err)
+	over, exceeded := errors.AsType[*breach](err)
+	switch {
+	case err == nil:
+		res.Exited = true
+	case exceeded:
+		res.Exceeded = over.dimension
+	case errors.Is(err, cancelled{}):
+	case exited:
+		res.Exited, res.Code = true, exit.ExitCode()
+	default:
+		res.Trap, res.Fault = trapOf(err)
+	}
+	return res
+}
+
+// trapOf reads what the engine says of a trap. What is none is a fault.
+func trapOf(err error) (trap *report.Trap, fault string) {
+	text := err.Error()
+	kind, stack, _ := strings.Cut(text, "\nwasm stack trace:\n")
+	kind, ok := strings.CutPrefix(kind, "wasm error: ")
+	if !ok {
+		return nil, text
+	}
+	trap = &report.Trap{Kind: kind}
+	for _, line := range strings.Split(stack, "\n") {
+		if line = strings.TrimPrefix(strings.TrimSpace(line), "."); line != "" {
+			trap.Stack = append(trap.Stack, printable(line))
+		}
+	}
+	return trap, ""
+}
+
+// tick is what a guest calls every quantum: it is where a deadline and
+// cancelling take effect, where the collector can stop this goroutine, and where
+// use is looked at.
+func tick(ctx context.Context, _ api.Module, stack []uint64) {
+	stack[0] = uint64(runOf(ctx).tick(int64(stack[0])))
+}
+
+func (r *run) tick(left int64) int64 {
+	r.fuel += r.granted - left
+	r.granted = 0
+	limit := r.job.limit(spec.Fuel)
+	if r.fuel > limit {
+		panic(&breach{spec.Fuel})
+	}
+	r.look()
+	r.granted = min(quantum, limit-r.fuel)
+	return r.granted
+}
+
+// look ends a run that has used up its time.
+func (r *run) look() {
+	if r.ctx.Err() != nil {
+		panic(r.why())
+	}
+	if limit, ok := r.job.Limits[spec.CPU]; ok && r.cpu.elapsed() > limit {
+		panic(&breach{spec.CPU})
+	}
+}
+
+func (r *run) why() error { return whyOf(r.ctx) }
+
+// whyOf is the reason for which a context ended.
+func whyOf(ctx context.Context) error {
+	if b, ok := errors.AsType[*breach](context.Cause(ctx)); ok {
+		return b
+	}
+	return cancelled{}
+}
+
+// elementSize is what an element of a table takes.
+const elementSize = 8
+
+// grow is called before a table grows.
+func grow(ctx context.Context, _ api.Module, stack []uint64) {
+	r := runOf(ctx)
+	r.hold(int64(uint32(stack[0])) * elementSize)
+	r.look()
+}
+
+// hold accounts for memory that the guest is about to have, or gives back.
+func (r *run) hold(more int64) {
+	if r.memory+more > r.job.limit(spec.Memory) {
+		r.most = max(r.most, r.memory+more)
+		panic(&breach{spec.Memory})
+	}
+	r.memory += more
+	r.most = max(r.most, r.memory)
+}
+
+// Allocate implements experimental.MemoryAllocator.
+func (r *run) Allocate(_, _ uint64) experimental.LinearMemory { return &memory{run: r} }
+
+// memory is one linear memory, in the Go heap.
+type memory struct {
+	run   *run
+	bytes []byte
+}
+
+// Reallocate implements experimental.LinearMemory. The engine never makes a
+// memory smaller.
+func (m *memory) Reallocate(size uint64) []byte {
+	m.run.hold(int64(size) - int64(len(m.bytes)))
+	if size > uint64(cap(m.bytes)) {
+		larger := make([]byte, size, max(size, min(size+size/4, size+16<<20)))
+		copy(larger, m.bytes)
+		m.bytes = larger
+	}
+	m.bytes = m.bytes[:size]
+	return m.bytes
+}
+
+// Free implements experimental.LinearMemory.
+func (m *memory) Free() { m.bytes = nil }
