@@ -125,8 +125,9 @@ func (w *worker) run(j *job) error {
 	received := make(chan error, 1)
 	over := make(chan struct{})
 	go func() { received <- w.listen(cancel, data, over) }()
+	all := &output{limit: j.limit(spec.Output)}
 	res := w.engine.execute(ctx, w.code, w.setup.Elements, j,
-		streams{&remoteInput{w.conn, ctx, data}, frameWriter{w.conn, frameStdout}, frameWriter{w.conn, frameStderr}})
+		streams{&remoteInput{w.conn, ctx, data}, frameWriter{w.conn, frameStdout, all}, frameWriter{w.conn, frameStderr, all}})
 	close(over)
 	if err := w.sendJSON(frameResult, &res); err != nil {
 		return err
@@ -158,10 +159,12 @@ func (w *worker) listen(cancel context.CancelCauseFunc, data chan<- []byte, over
 	}
 }
 
-// frameWriter sends what a guest writes.
+// frameWriter sends what a guest writes, with the bytes that are too many: the
+// supervisor counts for itself.
 type frameWriter struct {
 	conn *conn
 	kind byte
+	all  *output
 }
 
 func (f frameWriter) Write(p []byte) (int, error) {
@@ -171,6 +174,9 @@ func (f frameWriter) Write(p []byte) (int, error) {
 			return done, err
 		}
 		done += n
+	}
+	if _, over := f.all.admit(len(p)); over {
+		panic(&breach{spec.Output})
 	}
 	return len(p), nil
 }
