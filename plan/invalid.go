@@ -147,7 +147,7 @@ func (c *checker) oneOf(field, value string, known ...string) {
 }
 
 func knownWeakening(name spec.Weakening) bool {
-	for _, b := range Baseline {
+	for _, b := range Waivable {
 		if b.Weakening == name {
 			return true
 		}

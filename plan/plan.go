@@ -64,7 +64,7 @@ const (
 	MinimalDev       Kind = "minimal-dev"
 	PrivateProc      Kind = "private-proc"
 	NoSys            Kind = "no-sys"
-	OwnProcess       Kind = "own-process" // wanted of WebAssembly only: what is executed is a process by nature
+	OwnProcess       Kind = "own-process" // of WebAssembly alone: a program that is executed is a process by nature
 )
 
 // Kinds returns every requirement kind, in order of name.
@@ -72,7 +72,7 @@ func Kinds() []Kind {
 	all := []Kind{Filesystem, FilesystemCarveOut, NetworkDenyAll, NetworkLoopback, NetworkAllowList, SpawnNone, SpawnThreads, SpawnProcesses,
 		Environment, FDsNone, FDsOnly, Clock, Random, Launch, CaptureStreams, StdinControl, Terminal, TempRoot, ExposePath,
 		CommitArtifact, DiscardArtifact, ListOutputs, KillTree}
-	for _, b := range Baseline {
+	for _, b := range Waivable {
 		all = append(all, b.Kind)
 	}
 	for _, d := range spec.Dimensions {
@@ -112,8 +112,13 @@ var Baseline = []struct {
 	{MinimalDev, "host-devices"},
 	{PrivateProc, "host-proc"},
 	{NoSys, "host-sys"},
-	{OwnProcess, "in-process"},
 }
+
+// Waivable is the baseline and what is wanted of WebAssembly besides.
+var Waivable = append(slices.Clone(Baseline), struct {
+	Kind      Kind
+	Weakening spec.Weakening
+}{OwnProcess, "in-process"})
 
 // Param is a named parameter, for people and for the plan's identity.
 type Param struct {

@@ -30,6 +30,7 @@ const (
 	workloadCommand     = Kind("command")      // likewise
 	forEvidence         = Kind("evidence")     // Reason.Requirement of codeEvidence
 	hostNetwork         = spec.Weakening("host-network")
+	inProcess           = spec.Weakening("in-process")
 )
 
 // instead says, for what a spec can do without, how to do without it. A kind
@@ -63,7 +64,7 @@ func without(w *want) string {
 	if w.dimension != "" && w.origin != spec.FromDefault {
 		return "take budgets." + string(w.dimension) + " out"
 	}
-	for _, b := range Baseline {
+	for _, b := range Waivable {
 		if b.Kind == w.kind {
 			return "accept " + strconv.Quote(string(b.Weakening)) + " to run without it: " + spec.Weakenings[b.Weakening]
 		}

@@ -34,9 +34,12 @@ func wants(r *spec.Resolved, accepted []spec.Weakening) []want {
 	w = wantCapabilities(w, r, accepted)
 	w = wantControls(w, r)
 	for _, b := range Baseline {
-		if !slices.Contains(accepted, b.Weakening) && (b.Kind != OwnProcess || r.Spec.Workload.Wasm != "") {
+		if !slices.Contains(accepted, b.Weakening) {
 			w = append(w, want{kind: b.Kind, origin: spec.FromBaseline, enforcement: spec.Enforced})
 		}
+	}
+	if r.Spec.Workload.Wasm != "" && !slices.Contains(accepted, inProcess) {
+		w = append(w, want{kind: OwnProcess, origin: spec.FromBaseline, enforcement: spec.Enforced})
 	}
 	return wantBudgets(w, r)
 }

@@ -124,9 +124,7 @@ func (o *offers) all() {
 	o.held(plan.Clock, way(mechanism("wasi-clock")))
 	o.held(plan.Random, way(mechanism("wasi-random")))
 	for _, b := range plan.Baseline {
-		if b.Kind != plan.OwnProcess {
-			o.held(b.Kind, way(mechanism("wasi", plan.Param{Name: "system-calls", Value: "none"})))
-		}
+		o.held(b.Kind, way(mechanism("wasi", plan.Param{Name: "system-calls", Value: "none"})))
 	}
 	o.budgets()
 	o.never()

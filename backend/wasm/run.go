@@ -185,7 +185,7 @@ func tick(ctx context.Context, _ api.Module, stack []uint64) {
 
 func (r *run) tick(left int64) int64 {
 	r.fuel += r.granted - left
-	r.granted = 0
+	r.granted = left // what the guest has, should this be its end
 	limit := r.job.limit(spec.Fuel)
 	if r.fuel > limit {
 		panic(&breach{spec.Fuel})

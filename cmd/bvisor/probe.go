@@ -121,7 +121,7 @@ func profileText(p plan.Profile) []byte {
 // unheldBaseline lists the weakenings without which nothing can run.
 func unheldBaseline(not []plan.Offer) []string {
 	var names []string
-	for _, b := range plan.Baseline {
+	for _, b := range plan.Waivable {
 		for _, o := range not {
 			if o.Kind == b.Kind {
 				names = append(names, string(b.Weakening))
