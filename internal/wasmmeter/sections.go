@@ -90,11 +90,9 @@ func (p *pass) sections() {
 		rewrite := map[byte]func(*reader) []byte{sectionType: p.typeSection, sectionImport: p.importSection,
 			sectionFunction: p.functionSection, sectionGlobal: p.globalSection, sectionExport: p.exportSection,
 			sectionStart: p.startSection, sectionElement: p.elementSection, sectionCode: p.codeSection,
-			sectionData: p.dataSection, sectionTable: p.tableSection}[id]
+			sectionData: p.dataSection, sectionTable: p.tableSection, sectionMemory: p.memorySection, sectionDataCount: p.dataCountSection}[id]
 		switch {
 		case !ok && id != sectionType && id != sectionImport && id != sectionGlobal && id != sectionExport:
-		case rewrite == nil:
-			p.emit(id, body.all[body.pos:body.end])
 		default:
 			if !ok {
 				body = reader{all: []byte{0}, end: 1} // an empty list
@@ -250,6 +248,17 @@ func (p *pass) tableSection(r *reader) []byte {
 	}
 	return append(appendU32(nil, n), r.copied(from)...)
 }
+
+func (p *pass) memorySection(r *reader) []byte {
+	n := r.count()
+	from := r.pos
+	for range n {
+		r.limits()
+	}
+	return append(appendU32(nil, n), r.copied(from)...)
+}
+
+func (p *pass) dataCountSection(r *reader) []byte { return appendU32(nil, r.u32()) }
 
 // moved is where a function is after the pass.
 func (p *pass) moved(r *reader, index uint32) uint32 {
