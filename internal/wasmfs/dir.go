@@ -25,7 +25,7 @@ func (d *Dir) openAt(p string, o OpenFlags) (*Dir, *File, error) {
 	if o.Create && o.Directory {
 		return nil, nil, Invalid
 	}
-	w, err := d.walk(p, o.Follow && !(o.Create && o.Exclusive))
+	w, err := d.walk(p, following(o.Follow && !(o.Create && o.Exclusive)))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -271,7 +271,7 @@ func (d *Dir) mayMove(name string) error {
 
 // changing walks to a name that a call is about to change, and judges it.
 func (d *Dir) changing(p string, may func(*Dir, string) error) (walked, error) {
-	w, err := d.walk(p, false)
+	w, err := d.walk(p, nameOnly)
 	if err != nil {
 		return w, err
 	}
@@ -291,7 +291,7 @@ func (d *Dir) Mkdir(p string) Errno {
 }
 
 func (d *Dir) mkdir(p string) error {
-	w, err := d.walk(p, false)
+	w, err := d.walk(p, nameOnly)
 	if err != nil {
 		return err
 	}
@@ -368,7 +368,7 @@ func (d *Dir) Stat(p string, follow bool) (Stat, Errno) {
 }
 
 func (d *Dir) statAt(p string, follow bool) (Stat, error) {
-	w, err := d.walk(p, follow)
+	w, err := d.walk(p, following(follow))
 	if err != nil {
 		return Stat{}, err
 	}
@@ -411,7 +411,7 @@ func (d *Dir) SetTimes(p string, follow bool, atim, mtim Time) Errno {
 }
 
 func (d *Dir) setTimesAt(p string, follow bool, atim, mtim Time) error {
-	w, err := d.walk(p, follow)
+	w, err := d.walk(p, following(follow))
 	if err != nil {
 		return err
 	}

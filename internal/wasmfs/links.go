@@ -13,7 +13,7 @@ func (d *Dir) Readlink(p string) (string, Errno) {
 }
 
 func (d *Dir) readlink(p string) (string, error) {
-	w, err := d.walk(p, false)
+	w, err := d.walk(p, withSlash)
 	if err != nil {
 		return "", err
 	}
@@ -60,7 +60,7 @@ func (d *Dir) symlink(target, p string) error {
 	case path.IsAbs(target):
 		return errAbsolute
 	}
-	w, err := d.walk(p, false)
+	w, err := d.walk(p, nameOnly)
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func (d *Dir) Link(p string, follow bool, to *Dir, newPath string) Errno {
 }
 
 func (d *Dir) link(p string, follow bool, to *Dir, newPath string) (_ error, inNew bool) {
-	from, err := d.walk(p, follow)
+	from, err := d.walk(p, following(follow))
 	if err != nil {
 		return err, false
 	}
@@ -115,7 +115,7 @@ func (d *Dir) link(p string, follow bool, to *Dir, newPath string) (_ error, inN
 	case from.slash:
 		return NotDir, false
 	}
-	w, err := to.walk(newPath, false)
+	w, err := to.walk(newPath, nameOnly)
 	if err != nil {
 		return err, true
 	}

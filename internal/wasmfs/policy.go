@@ -181,7 +181,7 @@ func (f *FS) place(p string) (*node, error) {
 // grant that it is in.
 func (f *FS) lookUp(p string) (*grant, Stat, error) {
 	notGranted := errors.New("it is in no grant")
-	w, err := f.rootDir().walk(strings.TrimPrefix(p, "/"), false)
+	w, err := f.rootDir().walk(strings.TrimPrefix(p, "/"), nameOnly)
 	if err != nil {
 		if r, ok := err.(refusal); ok && r.reason == Outside {
 			err = notGranted

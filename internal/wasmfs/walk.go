@@ -89,9 +89,26 @@ func checkPath(p string) error {
 // components splits a path. Empty ones stand for slashes too many.
 func components(p string) []string { return strings.Split(p, "/") }
 
-// walk follows a path to the directory that holds its last name. A link there
-// is followed if follow is set. The last name need not exist.
-func (d *Dir) walk(p string, follow bool) (_ walked, err error) {
+// lookup says which links in the last place are followed.
+type lookup int
+
+const (
+	nameOnly    lookup = iota // none: the call is about the name
+	withSlash                 // with a slash behind it, which demands a directory
+	followLinks               // every one
+)
+
+// following is what lookupflags ask for.
+func following(follow bool) lookup {
+	if follow {
+		return followLinks
+	}
+	return withSlash
+}
+
+// walk follows a path to the directory that holds its last name, which need not
+// exist.
+func (d *Dir) walk(p string, how lookup) (_ walked, err error) {
 	if err := checkPath(p); err != nil {
 		return walked{}, err
 	}
@@ -120,7 +137,7 @@ func (d *Dir) walk(p string, follow bool) (_ walked, err error) {
 		last, slash := endsHere(rest)
 		target := ""
 		if last {
-			if follow || slash {
+			if how == followLinks || how == withSlash && slash {
 				target, err = w.parent.linkAt(name)
 			}
 			if target == "" {
