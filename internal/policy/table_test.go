@@ -16,7 +16,7 @@ var allowed = map[string][]string{
 	"backend/inert":               {"backend", "spec", "plan", "report"},
 	"backend/backendtest":         {"backend", "spec", "plan", "report", "secret", "internal/victim"},
 	"backend/linux":               append([]string{"backend", "spec", "plan", "report", "secret", "internal/canonical", "internal/launcher", "internal/sys"}, facilities...),
-	"backend/wasm":                {"backend", "spec", "plan", "report", "secret", "internal/canonical", "internal/durable", "internal/sys"},
+	"backend/wasm":                {"backend", "spec", "plan", "report", "secret", "internal/canonical", "internal/durable", "internal/sys", "internal/wasip1", "internal/wasmfs"},
 	"bench":                       {"", "spec", "plan", "report", "backend", "backend/linux", "internal/seccomp"},
 	"cmd/bvisor":                  {"", "spec", "plan", "report", "ledger", "secret", "backend", "backend/inert", "backend/linux", "backend/wasm", "internal/canonical", "internal/durable", "internal/nearest", "internal/selftest", "internal/terminal", "internal/tty", "internal/victim"},
 	"internal/canonical":          nil,
@@ -30,6 +30,8 @@ var allowed = map[string][]string{
 	"internal/sys":                nil,
 	"internal/terminal":           nil,
 	"internal/victim":             {"internal/sys"},
+	"internal/wasip1":             {"internal/wasmfs"},
+	"internal/wasmfs":             nil,
 	"internal/seccomp/gen":        nil,
 	"internal/seccomp/genfilters": {"internal/seccomp"},
 }
@@ -74,7 +76,7 @@ var modules = []struct {
 	{"github.com/gowebpki/jcs", nil, "a second opinion in tests; it accepts what our encoding does not"},
 	{"github.com/secure-systems-lab/go-securesystemslib", []string{"report"}, "the envelope of a report"},
 	{"github.com/invopop/jsonschema", []string{"spec"}, "the schema of a spec"},
-	{"github.com/tetratelabs/wazero", []string{"backend/wasm"}, "one engine behind one seam"},
+	{"github.com/tetratelabs/wazero", []string{"backend/wasm", "internal/wasip1"}, "one engine behind one seam"},
 }
 
 // rule forbids names of a package in some of our packages. A name is a
