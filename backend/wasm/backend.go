@@ -27,7 +27,6 @@ type Options struct {
 type Backend struct {
 	options Options
 	modules modules
-	engine  func() (*engine, error) // made once, when it is needed
 	workers pool
 
 	mu      sync.Mutex
@@ -37,7 +36,6 @@ type Backend struct {
 // New returns the WebAssembly backend.
 func New(o Options) *Backend {
 	b := &Backend{options: o}
-	b.engine = sync.OnceValues(func() (*engine, error) { return newEngine(context.Background(), nil) })
 	b.modules.cache = newCache(o.Cache)
 	b.workers.backend = b
 	return b

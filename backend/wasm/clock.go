@@ -1,76 +1,50 @@
 package wasm
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/binary"
 	"io"
 	"time"
 
-	"github.com/tetratelabs/wazero"
-	"github.com/tetratelabs/wazero/sys"
-
 	"github.com/bvisor/bvisor/spec"
 )
 
-// clock is what a guest reads the time from.
+// clock is what a guest reads the time from, in nanoseconds.
 type clock struct {
 	kind    spec.Clock
 	started time.Time
-	read    int64 // fixed: what it shows next, in nanoseconds
+	read    uint64 // fixed: what it showed last
 }
 
 // step is how much later each reading of a fixed clock is: a guest that waits
 // for time to pass must see it pass.
-const step = int64(time.Millisecond)
+const step = uint64(time.Millisecond)
 
-// epoch is where clocks that do not tell the time begin: 2000-01-01.
-const epoch = int64(946684800) * 1e9
+// epoch is where clocks that do not tell the date begin: 2000-01-01.
+const epoch = uint64(946684800) * 1e9
 
 func newClock(j *job, started time.Time) clock { return clock{kind: j.Clock, started: started} }
 
 // monotonic is the time since the run began.
-func (c *clock) monotonic() int64 {
+func (c *clock) monotonic() uint64 {
 	if c.kind == spec.ClockFixed {
 		c.read += step
 		return c.read
 	}
-	return int64(time.Since(c.started)) + 1
+	return uint64(time.Since(c.started)) + 1 // some programs take 0 for no clock
 }
 
-func (c *clock) wall() int64 {
+func (c *clock) wall() uint64 {
 	if c.kind == spec.ClockMonotonic || c.kind == spec.ClockFixed {
 		return epoch + c.monotonic()
 	}
-	return time.Now().UnixNano()
+	return uint64(time.Now().UnixNano())
 }
 
-// sleep passes the time. It ends with the run's context, and a fixed clock only
-// moves on.
-func (c *clock) sleep(r *run, ns int64) {
-	if c.kind == spec.ClockFixed {
-		c.read += max(ns, 0)
-		r.look()
-		return
-	}
-	t := time.NewTimer(time.Duration(ns))
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-r.ctx.Done():
-		panic(r.why())
-	}
-}
-
-func (c *clock) configure(m wazero.ModuleConfig, r *run) wazero.ModuleConfig {
-	resolution := sys.ClockResolution(1)
-	if c.kind == spec.ClockFixed {
-		resolution = sys.ClockResolution(step)
-	}
-	return m.WithWalltime(func() (int64, int32) { t := r.clock.wall(); return t / 1e9, int32(t % 1e9) }, resolution).
-		WithNanotime(func() int64 { return r.clock.monotonic() }, resolution).
-		WithNanosleep(func(ns int64) { r.clock.sleep(r, ns) })
-}
+// sleep passes the time of a fixed clock: it only moves on.
+func (c *clock) sleep(_ context.Context, d time.Duration) { c.read += uint64(max(d, 0)) }
 
 // randomness is what random_get reads.
 func randomness(j *job) io.Reader {

@@ -1,11 +1,11 @@
 package wasm
 
 import (
-	"context"
+	"strconv"
+	"strings"
 
-	"github.com/tetratelabs/wazero"
-	"github.com/tetratelabs/wazero/api"
-
+	"github.com/bvisor/bvisor/internal/wasip1"
+	"github.com/bvisor/bvisor/internal/wasmfs"
 	"github.com/bvisor/bvisor/report"
 )
 
@@ -17,6 +17,27 @@ const mostDenials = 256
 type denials struct {
 	list    []report.DeniedAct
 	dropped int64
+}
+
+// deny records one attempt.
+func (r *run) deny(d wasmfs.Denial) {
+	act := report.DeniedAct{Mechanism: mechanismName, Access: d.Access}
+	if d.Reason == wasip1.NoSockets {
+		act.Act = d.Call + ": " + string(d.Reason)
+	} else {
+		act.Act, act.Path = d.Call+" "+strconv.Quote(d.Path)+": "+string(d.Reason), strings.ToValidUTF8(d.Path, "\uFFFD")
+	}
+	// A path that bends away from what it was asked of is nothing to be granted.
+	switch d.Reason {
+	case wasmfs.NotWritable:
+		act.Allow = "--write " + act.Path
+	case wasmfs.Outside, wasmfs.NotReadable:
+		act.Allow = "--read " + act.Path
+		if strings.Contains(d.Access, "w") {
+			act.Allow = "--write " + act.Path
+		}
+	}
+	r.denied.add(act)
 }
 
 func (d *denials) add(act report.DeniedAct) {
@@ -43,22 +64,4 @@ func (d *denials) acts() []report.DeniedAct {
 		return append(d.list, report.DeniedAct{Act: "other attempts, for which the list has no room", Mechanism: mechanismName, Times: d.dropped})
 	}
 	return d.list
-}
-
-const errnoNotSocket = 57 // WASI preview 1, errno
-
-// noSockets answers the functions of sockets: no descriptor of a guest is one.
-func noSockets(wasi wazero.HostModuleBuilder) {
-	const i32 = api.ValueTypeI32
-	for name, params := range map[string]int{"sock_accept": 3, "sock_recv": 6, "sock_send": 5, "sock_shutdown": 2} {
-		types := make([]api.ValueType, params)
-		for i := range types {
-			types[i] = i32
-		}
-		refuse := func(ctx context.Context, _ api.Module, stack []uint64) {
-			runOf(ctx).denied.add(report.DeniedAct{Act: "use a socket: " + name, Mechanism: mechanismName})
-			stack[0] = errnoNotSocket
-		}
-		wasi.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(refuse), types, []api.ValueType{i32}).Export(name)
-	}
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
-	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 
+	"github.com/bvisor/bvisor/internal/wasip1"
 	"github.com/bvisor/bvisor/internal/wasmmeter"
 	"github.com/bvisor/bvisor/spec"
 )
@@ -23,8 +23,7 @@ const features = api.CoreFeaturesV2 &^ api.CoreFeatureSIMD
 // is a run's own travels in its context.
 type engine struct {
 	runtime wazero.Runtime
-	wasi    map[string]wasmmeter.Type // the functions of WASI that there are
-	cache   wazero.CompilationCache   // nil is none
+	cache   wazero.CompilationCache // nil is none
 }
 
 // newEngine makes an engine that keeps compiled modules in cache, or nowhere.
@@ -33,25 +32,15 @@ func newEngine(ctx context.Context, cache wazero.CompilationCache) (*engine, err
 	if cache != nil {
 		c = c.WithCompilationCache(cache)
 	}
-	e := &engine{runtime: wazero.NewRuntimeWithConfig(ctx, c), wasi: map[string]wasmmeter.Type{}}
+	e := &engine{runtime: wazero.NewRuntimeWithConfig(ctx, c)}
 	meter := e.runtime.NewHostModuleBuilder(wasmmeter.HostModule)
 	meter.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(tick), []api.ValueType{api.ValueTypeI64}, []api.ValueType{api.ValueTypeI64}).Export(wasmmeter.Tick)
 	meter.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(grow), []api.ValueType{api.ValueTypeI32}, []api.ValueType{api.ValueTypeI32}).Export(wasmmeter.Grow)
 	if _, err := meter.Instantiate(ctx); err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
-	wasi := e.runtime.NewHostModuleBuilder(wasi_snapshot_preview1.ModuleName)
-	wasi_snapshot_preview1.NewFunctionExporter().ExportFunctions(wasi)
-	noSockets(wasi)
-	compiled, err := wasi.Compile(ctx)
-	if err == nil {
-		_, err = e.runtime.InstantiateModule(ctx, compiled, wazero.NewModuleConfig().WithName(wasi_snapshot_preview1.ModuleName))
-	}
-	if err != nil {
+	if _, err := wasip1.Instantiate(ctx, e.runtime); err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
-	}
-	for name, f := range compiled.ExportedFunctions() {
-		e.wasi[name] = wasmmeter.Type{Params: string(f.ParamTypes()), Results: string(f.ResultTypes())}
 	}
 	return e, nil
 }
@@ -76,19 +65,20 @@ func (e *engine) close(ctx context.Context) error {
 
 // unfit says why a module cannot be run, judging by what it wants of its host
 // and what it shows it.
-func (e *engine) unfit(m *wasmmeter.Module) []spec.Unfit {
+func unfit(m *wasmmeter.Module) []spec.Unfit {
 	var list []spec.Unfit
 	for _, i := range m.Imports {
 		name := i.Module + "." + i.Name
 		no := func(format string, args ...any) {
 			list = append(list, spec.Unfit{Code: "import", Subject: printable(name), Fact: fmt.Sprintf(format, args...)})
 		}
-		known, ok := e.wasi[i.Name]
+		params, results, ok := wasip1.Signature(i.Name)
+		known := wasmmeter.Type{Params: string(params), Results: string(results)}
 		switch {
 		case i.Kind != wasmmeter.KindFunction:
 			no("the module wants a %s of its host, which has none", []string{"function", "table", "memory", "global"}[i.Kind])
-		case i.Module != wasi_snapshot_preview1.ModuleName:
-			no("%q is no module of the host; there is %s alone", i.Module, wasi_snapshot_preview1.ModuleName)
+		case i.Module != wasip1.ModuleName:
+			no("%q is no module of the host; there is %s alone", i.Module, wasip1.ModuleName)
 		case !ok:
 			no("WASI preview 1 has no function of this name")
 		case known != i.Type:

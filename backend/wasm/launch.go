@@ -77,6 +77,10 @@ func jobOf(p *plan.Plan, l backend.Launch) job {
 	s := &p.Resolved.Spec
 	j := job{Args: append([]string{s.Workload.Wasm}, s.Workload.Args...), Clock: s.Capabilities.Clock, Random: s.Capabilities.Random,
 		Seed: p.Resolved.Executable.SHA256, Limits: map[spec.Dimension]int64{}}
+	j.Dir = s.Workload.Dir
+	for _, r := range p.Resolved.Roots {
+		j.Roots = append(j.Roots, root{Path: r.Path, Dest: r.Dest, Access: r.Access, NonRecursive: r.NonRecursive})
+	}
 	for _, v := range l.Env {
 		j.Env = append(j.Env, [2]string{v.Name, v.Value})
 	}
@@ -104,8 +108,6 @@ func (x *launch) carryOut() (settle func()) {
 	}
 	x.done(phaseModule)
 	s := x.openStreams()
-	in := s.stdin.(*input)
-	defer in.finish()
 	if inProcess(x.plan) {
 		x.here(m, s)
 		settle = func() {}
@@ -139,14 +141,16 @@ func (x *launch) openStreams() streams {
 	return s
 }
 
-func (x *launch) input() *input {
+// input is the module's standard input. A read that is under way when the run
+// ends is not interrupted: whoever reads on competes with it for one piece.
+func (x *launch) input() io.Reader {
 	switch in := x.plan.Resolved.Spec.Controls.Stdin; {
 	case in.Mode == spec.StdinFile:
-		return newInput(x.ctx, x.res.stdin)
+		return x.res.stdin
 	case in.Mode == spec.StdinInherit && x.asked.Stdin != nil:
-		return newInput(x.ctx, x.asked.Stdin)
+		return x.asked.Stdin
 	}
-	return newInput(x.ctx, nil)
+	return nil
 }
 
 // here runs the module in this process.
@@ -158,7 +162,7 @@ func (x *launch) here(m *module, s streams) {
 		return
 	}
 	x.done(phaseCompile)
-	x.result = e.execute(x.ctx, code, m.elements, &x.job, s)
+	x.result = e.execute(x.ctx, code, m.elements, &x.job, x.res.files, s)
 	x.done(phaseRun)
 }
 
@@ -208,7 +212,11 @@ func (x *launch) outcome() (report.Outcome, *report.Exit) {
 	case r.Exceeded == spec.Wall:
 		return report.Outcome{Status: report.Timeout, Reason: string(spec.Wall)}, nil
 	case r.Exceeded != "":
-		return report.Outcome{Status: report.BudgetExceeded, Reason: string(r.Exceeded)}, nil
+		var exit *report.Exit
+		if r.Exited { // it was refused what is over the budget, and ended by itself
+			exit = &report.Exit{Code: int(r.Code)}
+		}
+		return report.Outcome{Status: report.BudgetExceeded, Reason: string(r.Exceeded)}, exit
 	case r.Trap != nil:
 		return report.Outcome{Status: report.Failed, Reason: "trap: " + r.Trap.Kind}, &report.Exit{Trap: r.Trap}
 	case r.Code != 0:
@@ -244,6 +252,8 @@ func (x *launch) used(d spec.Dimension, o report.Observation) (int64, bool) {
 		return x.result.Fuel, true
 	case spec.Memory:
 		return x.result.Memory, true
+	case spec.Storage:
+		return x.result.Storage, true
 	case spec.Output:
 		return x.output.written.Load(), true
 	case spec.Processes:

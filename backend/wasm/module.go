@@ -50,7 +50,7 @@ const mostModules = 8
 
 // load reads a module and judges it. What is wrong with it is not an error. The
 // caller releases it.
-func (m *modules) load(e *engine, f *os.File) (*module, error) {
+func (m *modules) load(f *os.File) (*module, error) {
 	data, err := io.ReadAll(io.LimitReader(f, wasmmeter.MaxSize+1))
 	if err != nil {
 		return nil, err
@@ -71,7 +71,7 @@ func (m *modules) load(e *engine, f *os.File) (*module, error) {
 	if found.kept = m.cache.get(digest); found.kept != nil { // only what is fit was kept
 		found.raw, found.elements = data, found.kept.Elements
 	} else {
-		found.judge(e, data)
+		found.judge(data)
 	}
 	if len(m.list) == mostModules {
 		m.list[mostModules-1].drop()
@@ -82,13 +82,13 @@ func (m *modules) load(e *engine, f *os.File) (*module, error) {
 	return found, nil
 }
 
-func (m *module) judge(e *engine, data []byte) {
+func (m *module) judge(data []byte) {
 	metered, err := wasmmeter.Instrument(data)
 	if bad, ok := errors.AsType[*wasmmeter.Error](err); ok {
 		m.unfit = []spec.Unfit{{Code: string(bad.Why), Fact: bad.Error()}}
 		return
 	}
-	if m.unfit = e.unfit(metered); len(m.unfit) == 0 {
+	if m.unfit = unfit(metered); len(m.unfit) == 0 {
 		m.metered, m.elements = metered.Binary, metered.Elements
 	}
 }

@@ -110,6 +110,7 @@ func (o *offers) all() {
 	for _, k := range []plan.Kind{plan.Filesystem, plan.ExposePath} {
 		o.held(k, files)
 	}
+	o.temp()
 	o.held(plan.FilesystemCarveOut, way(mechanism("wasi-preopen")))
 	// What a module has no function for it cannot do.
 	for _, k := range []plan.Kind{plan.NetworkDenyAll, plan.SpawnNone, plan.FDsNone} {
@@ -141,6 +142,7 @@ func (o *offers) budgets() {
 	budget(spec.Memory, mechanism("allocator", plan.Param{Name: "scope", Value: "memories and tables"}))
 	budget(spec.Output, mechanism("relay", plan.Param{Name: "then", Value: "the end of the run"}))
 	budget(spec.Storage, mechanism("wasi-preopen", plan.Param{Name: "scope", Value: "bytes written below grants"}))
+	budget(spec.Handles, mechanism("wasi-descriptors"))
 	if cpuKnown {
 		budget(spec.CPU, mechanism("thread-clock", every))
 	} else {
@@ -148,6 +150,17 @@ func (o *offers) budgets() {
 	}
 	// A module is one thread of one process, by nature.
 	budget(spec.Processes, mechanism("wasi", plan.Param{Name: "processes", Value: "1"}))
+}
+
+// temp is a private directory in memory: a mount of the worker's boundary.
+func (o *offers) temp() {
+	if o.worker.Value != "available" {
+		o.none(plan.TempRoot, "a worker, whose boundary has memory of its own mounted", "worker is "+o.worker.Value, "")
+		return
+	}
+	w := way(mechanism("wasi-preopen"), workerMechanism())
+	w.Requires = []plan.Kind{plan.OwnProcess}
+	o.list = append(o.list, plan.Offer{Kind: plan.TempRoot, Ways: []plan.Way{w}})
 }
 
 // never names what a module cannot have, or this backend does not hold.
@@ -164,6 +177,4 @@ func (o *offers) never() {
 		o.none(k, "a place where writes are held back", "the wasm backend of this version holds no writes back", "grant the directory for writing, and compare it yourself")
 	}
 	o.none(plan.BudgetKind(spec.Network_), "a network", "there is none to be counted", "drop the budget: there is no network")
-	o.none(plan.BudgetKind(spec.Handles), "a bound on what a module has open", "the wasm backend of this version has only a fixed one", "drop the budget")
-	o.none(plan.TempRoot, "a private directory in memory", "the wasm backend of this version has none", "")
 }

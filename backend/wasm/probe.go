@@ -54,7 +54,7 @@ func (b *Backend) tryEngine(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	return trialResult(e.execute(ctx, code, 0, trialJob(), streams{newInput(ctx, nil), io.Discard, io.Discard}))
+	return trialResult(e.execute(ctx, code, 0, trialJob(), nil, streams{nil, io.Discard, io.Discard}))
 }
 
 // tryWorker runs a module in a worker that is granted nothing.
@@ -71,7 +71,7 @@ func (b *Backend) tryWorker(ctx context.Context) error {
 	if err := w.ready(ctx, m, nil); err != nil {
 		return err
 	}
-	res, _, err := w.run(ctx, trialJob(), streams{newInput(ctx, nil), io.Discard, io.Discard}, time.Second)
+	res, _, err := w.run(ctx, trialJob(), streams{nil, io.Discard, io.Discard}, time.Second)
 	if err != nil {
 		return err
 	}

@@ -3,8 +3,10 @@ package wasm
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math"
+	"os"
 	"runtime"
 	"strings"
 	"time"
@@ -14,6 +16,8 @@ import (
 	"github.com/tetratelabs/wazero/experimental"
 	"github.com/tetratelabs/wazero/sys"
 
+	"github.com/bvisor/bvisor/internal/wasip1"
+	"github.com/bvisor/bvisor/internal/wasmfs"
 	"github.com/bvisor/bvisor/internal/wasmmeter"
 	"github.com/bvisor/bvisor/report"
 	"github.com/bvisor/bvisor/spec"
@@ -26,7 +30,17 @@ type job struct {
 	Clock  spec.Clock               `json:"clock"`
 	Random spec.Random              `json:"random"`
 	Seed   string                   `json:"seed"` // of seeded random numbers
+	Roots  []root                   `json:"roots"`
+	Dir    string                   `json:"dir"` // in the guest's view; empty is none
 	Limits map[spec.Dimension]int64 `json:"limits"`
+}
+
+// root is a place of the guest's view.
+type root struct {
+	Path         string      `json:"path"` // where it is for whoever runs the guest
+	Dest         string      `json:"dest"`
+	Access       spec.Access `json:"access"`
+	NonRecursive bool        `json:"non_recursive,omitempty"`
 }
 
 // limit is what a run may use of a dimension; without one, as good as all.
@@ -47,6 +61,7 @@ type result struct {
 	Fuel     int64              `json:"fuel"`
 	CPU      int64              `json:"cpu"`    // nanoseconds; less than 0 where it cannot be had
 	Memory   int64              `json:"memory"` // the most at one time: memories and tables
+	Storage  int64              `json:"storage"`
 	Denied   []report.DeniedAct `json:"denied,omitempty"`
 	Run      int64              `json:"run"` // nanoseconds
 }
@@ -73,6 +88,7 @@ type run struct {
 	job    *job
 	clock  clock
 	denied denials
+	files  *wasmfs.Budget
 
 	granted int64 // fuel in the guest's global when it was last set
 	fuel    int64 // used before that
@@ -92,26 +108,34 @@ type streams struct {
 }
 
 // execute runs a compiled module once. Its context ends it: context.Cause says
-// whether by the deadline (a *breach) or for another reason.
-func (e *engine) execute(ctx context.Context, code wazero.CompiledModule, tables uint64, j *job, io streams) (res result) {
+// whether by the deadline (a *breach) or for another reason. files are the open
+// roots of the job.
+func (e *engine) execute(ctx context.Context, code wazero.CompiledModule, tables uint64, j *job, files []*os.File, io streams) (res result) {
 	// Its time is that of the thread it runs on.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	started := time.Now()
-	r := &run{job: j, clock: newClock(j, started), cpu: startThreadTime()}
+	r := &run{job: j, clock: newClock(j, started), cpu: startThreadTime(), files: wasmfs.NewBudget(j.limit(spec.Storage))}
 	r.ctx = context.WithValue(ctx, runKey{}, r)
 	defer func() {
 		if p := recover(); p != nil { // outside of the guest's code, e.g. where its memory is made
 			err, ok := p.(error)
-			if !ok || !ended(err) {
+			if !ok || !r.ended(err) {
 				panic(p)
 			}
 			res = r.result(err, nil)
 		}
 		res.Run = int64(time.Since(started))
 	}()
+	view, process, err := r.open(files, io)
+	if err != nil {
+		return result{Fault: err.Error(), CPU: r.cpu.elapsed()}
+	}
+	defer view.Close()
+	defer process.Close()
 	r.hold(int64(min(tables, 1<<40)) * elementSize)
-	m, err := e.runtime.InstantiateModule(experimental.WithMemoryAllocator(r.ctx, r), code, r.config(io))
+	r.ctx = process.Context(r.ctx)
+	m, err := e.runtime.InstantiateModule(experimental.WithMemoryAllocator(r.ctx, r), code, wazero.NewModuleConfig().WithName("").WithStartFunctions())
 	if err == nil {
 		defer m.Close(context.WithoutCancel(ctx))
 		_, err = m.ExportedFunction("_start").Call(r.ctx)
@@ -120,24 +144,48 @@ func (e *engine) execute(ctx context.Context, code wazero.CompiledModule, tables
 }
 
 // ended says whether err is one of those that end a run from our side.
-func ended(err error) bool {
+func (r *run) ended(err error) bool {
 	_, over := errors.AsType[*breach](err)
-	return over || errors.Is(err, cancelled{})
+	return over || errors.Is(err, cancelled{}) || r.ctx.Err() != nil && errors.Is(err, context.Cause(r.ctx))
 }
 
-func (r *run) config(io streams) wazero.ModuleConfig {
-	c := wazero.NewModuleConfig().WithName("").WithStartFunctions().WithArgs(r.job.Args...).
-		WithStdin(io.stdin).WithStdout(io.stdout).WithStderr(io.stderr).WithRandSource(randomness(r.job))
-	c = r.clock.configure(c, r)
-	for _, e := range r.job.Env {
-		c = c.WithEnv(e[0], e[1])
+// open makes what the guest sees.
+func (r *run) open(files []*os.File, io streams) (*wasmfs.FS, *wasip1.Process, error) {
+	c := wasmfs.Config{Dir: r.job.Dir, Denied: r.deny}
+	for i, at := range r.job.Roots {
+		if at.Access == spec.AccessNone {
+			c.CarveOuts = append(c.CarveOuts, at.Dest)
+			continue
+		}
+		c.Roots = append(c.Roots, wasmfs.Root{Path: at.Dest, File: files[i], Read: at.Access.Read(), Write: at.Access.Write(),
+			NonRecursive: at.NonRecursive, Storage: r.files})
 	}
-	return c
+	view, err := wasmfs.New(c)
+	if err != nil {
+		return nil, nil, fmt.Errorf("the module's view of files: %w", err)
+	}
+	w := wasip1.Config{Args: r.job.Args, Stdin: io.stdin, Stdout: io.stdout, Stderr: io.stderr, FS: view,
+		Realtime: r.clock.wall, Monotonic: r.clock.monotonic, Random: randomness(r.job), Denied: r.deny}
+	if n, ok := r.job.Limits[spec.Handles]; ok {
+		w.Handles = int(min(n, math.MaxInt32))
+	}
+	if r.clock.kind == spec.ClockFixed {
+		w.Resolution, w.Sleep = step, r.clock.sleep
+	}
+	for _, e := range r.job.Env {
+		w.Env = append(w.Env, e[0]+"="+e[1])
+	}
+	process, err := wasip1.New(w)
+	if err != nil {
+		view.Close()
+		return nil, nil, err
+	}
+	return view, process, nil
 }
 
 // result says how the guest ended.
 func (r *run) result(err error, m api.Module) result {
-	res := result{Fuel: r.fuel, CPU: r.cpu.elapsed(), Memory: r.most, Denied: r.denied.acts()}
+	res := result{Fuel: r.fuel, CPU: r.cpu.elapsed(), Memory: r.most, Storage: r.files.Used(), Denied: r.denied.acts()}
 	if m != nil {
 		if g := m.ExportedGlobal(wasmmeter.Fuel); g != nil {
 			res.Fuel += r.granted - int64(g.Get())
@@ -150,11 +198,14 @@ func (r *run) result(err error, m api.Module) result {
 		res.Exited = true
 	case exceeded:
 		res.Exceeded = over.dimension
-	case errors.Is(err, cancelled{}):
+	case r.ended(err):
 	case exited:
 		res.Exited, res.Code = true, exit.ExitCode()
 	default:
 		res.Trap, res.Fault = trapOf(err)
+	}
+	if r.files.Exceeded() && !exceeded {
+		res.Exceeded = spec.Storage // the guest was told, and went on
 	}
 	return res
 }

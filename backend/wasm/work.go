@@ -126,13 +126,38 @@ func (w *worker) run(j *job) error {
 	over := make(chan struct{})
 	go func() { received <- w.listen(cancel, data, over) }()
 	all := &output{limit: j.limit(spec.Output)}
-	res := w.engine.execute(ctx, w.code, w.setup.Elements, j,
+	files, err := openRoots(j)
+	defer func() {
+		for _, f := range files {
+			f.Close() // nil for what is none
+		}
+	}()
+	if err != nil {
+		return err
+	}
+	res := w.engine.execute(ctx, w.code, w.setup.Elements, j, files,
 		streams{&remoteInput{w.conn, ctx, data}, frameWriter{w.conn, frameStdout, all}, frameWriter{w.conn, frameStderr, all}})
 	close(over)
 	if err := w.sendJSON(frameResult, &res); err != nil {
 		return err
 	}
 	return <-received
+}
+
+// openRoots opens the places of a job inside the worker's boundary.
+func openRoots(j *job) ([]*os.File, error) {
+	files := make([]*os.File, len(j.Roots))
+	for i, r := range j.Roots {
+		if r.Access == spec.AccessNone {
+			continue
+		}
+		f, _, err := openRoot(r.Path, r.Access)
+		if err != nil {
+			return files, err
+		}
+		files[i] = f
+	}
+	return files, nil
 }
 
 // listen receives what comes during a run. The supervisor ends it, with a frame
@@ -200,6 +225,6 @@ func (r *remoteInput) Read(p []byte) (int, error) {
 		}
 		return copy(p, b), nil
 	case <-r.ctx.Done():
-		panic(whyOf(r.ctx))
+		return 0, r.ctx.Err()
 	}
 }

@@ -47,6 +47,7 @@ func (b *Backend) boundary(r *spec.Resolved) spec.Spec {
 		},
 		Budgets: map[spec.Dimension]spec.Budget{spec.Storage: {Limit: mostBytes, Guarantee: spec.Enforced, Origin: spec.FromDefault}},
 	}
+	s.Controls.Temp = append(s.Controls.Temp, r.Spec.Controls.Temp...)
 	for _, root := range r.Roots {
 		access := root.Access
 		if access != spec.AccessNone {
@@ -285,14 +286,12 @@ func (w *remote) run(ctx context.Context, j *job, s streams, grace time.Duration
 func (w *remote) answer(stdin io.Reader, n uint32) {
 	b := make([]byte, n)
 	got := 0
-	breachOf(func() {
-		for got == 0 && n > 0 {
-			m, err := stdin.Read(b)
-			if got = m; err != nil {
-				return
-			}
+	for got == 0 && n > 0 && stdin != nil {
+		m, err := stdin.Read(b)
+		if got = m; err != nil {
+			break
 		}
-	})
+	}
 	_ = w.send(frameData, b[:got]) // it may be gone
 }
 
@@ -302,10 +301,9 @@ func breachOf(act func()) (b *breach) {
 	defer func() {
 		if p := recover(); p != nil {
 			err, ok := p.(error)
-			if !ok || !ended(err) {
+			if b, _ = errors.AsType[*breach](err); !ok || b == nil {
 				panic(p)
 			}
-			b, _ = errors.AsType[*breach](err)
 		}
 	}()
 	act()
@@ -335,6 +333,9 @@ func (x *launch) inWorker(m *module, s streams) (settle func()) {
 	}
 	x.done(phaseCompile)
 	j := x.job
+	for _, t := range x.plan.Resolved.Spec.Controls.Temp {
+		j.Roots = append(slices.Clip(j.Roots), root{Path: t.Path, Dest: t.Path, Access: t.Access})
+	}
 	if deadline, ok := x.ctx.Deadline(); ok {
 		j.Limits = maps.Clone(j.Limits)
 		j.Limits[spec.Wall] = max(int64(time.Until(deadline)), 1)
@@ -408,7 +409,8 @@ func (p *pool) take(ctx context.Context, of *plan.Plan, res *resolution) (*remot
 	w.key, w.roots = key, roots
 	// Something holds the place of a carve-out that does not exist as long as its
 	// boundary stands.
-	w.single = slices.ContainsFunc(of.Resolved.Roots, func(r spec.Root) bool { return r.Kind == spec.KindAbsent })
+	w.single = len(of.Resolved.Spec.Controls.Temp) > 0 ||
+		slices.ContainsFunc(of.Resolved.Roots, func(r spec.Root) bool { return r.Kind == spec.KindAbsent })
 	return w, nil
 }
 
