@@ -33,6 +33,7 @@ type launch struct {
 	phases []report.Phase
 	result result
 	failed error // what kept the module from running
+	took   int64 // nanoseconds, all of it
 }
 
 // phases of a launch, in their order.
@@ -69,6 +70,7 @@ func (b *Backend) Launch(ctx context.Context, l backend.Launch) (report.Observat
 	}
 	defer end()
 	settle := x.carryOut()
+	x.took = max(int64(time.Since(x.began)), 1)
 	return x.observe(), settle, nil
 }
 
@@ -187,7 +189,7 @@ func (x *launch) observe() report.Observation {
 	ran := x.failed == nil
 	if ran {
 		o.Run = x.result.Run
-		o.Setup = max(int64(time.Since(x.began))-o.Run, 0)
+		o.Setup = max(x.took-o.Run, 0)
 		if x.result.CPU >= 0 {
 			o.Usage = &report.Usage{UserTime: x.result.CPU, MaxRSS: x.result.Memory}
 		}
@@ -230,7 +232,7 @@ func (x *launch) budgets(ran bool, o report.Observation) []report.BudgetResult {
 	var list []report.BudgetResult
 	for _, b := range x.plan.Budgets {
 		res := report.BudgetResult{Dimension: b.Dimension, Requested: b.Limit, Set: b.Limit, Finding: report.NotObserved}
-		if used, ok := x.used(b.Dimension, o); ok && ran {
+		if used, ok := x.used(b.Dimension, o); ok && (ran || b.Dimension == spec.Wall) {
 			res.Used, res.Finding = &used, report.Within
 		}
 		late := o.Outcome.Status == report.Timeout && b.Dimension == spec.Wall
@@ -245,7 +247,7 @@ func (x *launch) budgets(ran bool, o report.Observation) []report.BudgetResult {
 func (x *launch) used(d spec.Dimension, o report.Observation) (int64, bool) {
 	switch d {
 	case spec.Wall:
-		return o.Run, true
+		return x.took, true
 	case spec.CPU:
 		return x.result.CPU, x.result.CPU >= 0
 	case spec.Fuel:

@@ -29,7 +29,7 @@ func (b *Backend) probe(ctx context.Context) (plan.Profile, error) {
 	p.Facts = []plan.Fact{
 		{Name: "cpu-time", Value: availability(cpuKnown), Learned: "built for " + runtime.GOOS},
 		engine,
-		{Name: "engine.version", Value: "wazero " + engineVersion(), Learned: "read: the program's own build information"},
+		{Name: "engine.version", Value: "wazero " + engineVersion, Learned: "built in"},
 		{Name: "meter.version", Value: fmt.Sprint(wasmmeter.Version), Learned: "built in"},
 		worker,
 	}

@@ -210,9 +210,16 @@ func (r *run) result(err error, m api.Module) result {
 	return res
 }
 
+// stackOverflow is a trap that the engine reports without a stack: there is too
+// much of it.
+const stackOverflow = "stack overflow"
+
 // trapOf reads what the engine says of a trap. What is none is a fault.
 func trapOf(err error) (trap *report.Trap, fault string) {
 	text := err.Error()
+	if text == stackOverflow {
+		return &report.Trap{Kind: stackOverflow}, ""
+	}
 	kind, stack, _ := strings.Cut(text, "\nwasm stack trace:\n")
 	kind, ok := strings.CutPrefix(kind, "wasm error: ")
 	if !ok {

@@ -16,8 +16,8 @@ var allowed = map[string][]string{
 	"backend/inert":               {"backend", "spec", "plan", "report"},
 	"backend/backendtest":         {"backend", "spec", "plan", "report", "secret", "internal/victim"},
 	"backend/linux":               append([]string{"backend", "spec", "plan", "report", "secret", "internal/canonical", "internal/launcher", "internal/sys"}, facilities...),
-	"backend/wasm":                {"backend", "spec", "plan", "report", "secret", "internal/canonical", "internal/durable", "internal/sys", "internal/wasip1", "internal/wasmfs"},
-	"bench":                       {"", "spec", "plan", "report", "backend", "backend/linux", "internal/seccomp"},
+	"backend/wasm":                {"backend", "spec", "plan", "report", "secret", "internal/canonical", "internal/durable", "internal/sys", "internal/wasip1", "internal/wasmfs", "internal/wasmmeter"},
+	"bench":                       {"", "spec", "plan", "report", "backend", "backend/linux", "backend/wasm", "internal/seccomp"},
 	"cmd/bvisor":                  {"", "spec", "plan", "report", "ledger", "secret", "backend", "backend/inert", "backend/linux", "backend/wasm", "internal/canonical", "internal/durable", "internal/nearest", "internal/selftest", "internal/terminal", "internal/tty", "internal/victim"},
 	"internal/canonical":          nil,
 	"internal/durable":            nil,
@@ -32,6 +32,7 @@ var allowed = map[string][]string{
 	"internal/victim":             {"internal/sys"},
 	"internal/wasip1":             {"internal/wasmfs"},
 	"internal/wasmfs":             nil,
+	"internal/wasmmeter":          nil,
 	"internal/seccomp/gen":        nil,
 	"internal/seccomp/genfilters": {"internal/seccomp"},
 }
