@@ -117,3 +117,38 @@ func TestWhatAStockReadOnlyMountDoes(t *testing.T) {
 		t.Errorf("%q, %v", got, errno)
 	}
 }
+
+// WAS-07: a number is a number. What is put in the place of a granted directory
+// has its own rights, and the directory's are gone.
+func TestRenumberGainsNothing(t *testing.T) {
+	base := t.TempDir()
+	files, denied := view(t, base)
+	g := newGuest(t, Config{FS: files})
+	c := &checker{guest: g}
+	const readOnly = 6 // /work, /, /etc, /ro, /work as "."
+	st, errno := g.fstat(readOnly)
+	if info, err := os.Stat(base + "/ro"); err != nil || errno != ok || info.Sys().(*syscall.Stat_t).Ino != st.ino {
+		t.Fatalf("descriptor %d is not the read-only directory: %+v", readOnly, st)
+	}
+	_, errno = g.open(workFD, "new", openCreate, readWrite, 0)
+	c.want("writing in the working directory", errno, ok) // the control
+	c.want("the read-only one in its place", g.call("fd_renumber", readOnly, workFD), ok)
+	_, errno = g.open(workFD, "new2", openCreate, readWrite, 0)
+	c.want("writing by its number", errno, wasmfs.ReadOnly)
+	_, errno = g.open(workFD, "file", 0, rightWrite, 0)
+	c.want("opening by its number", errno, wasmfs.ReadOnly)
+	c.want("by the number that it had", g.mkdir(readOnly, "x"), wasmfs.BadFile)
+	bound, errno := g.open(7, "sub", openDirectory, dirRights, 0)
+	c.want("a directory below", errno, ok)
+	c.want("in the place of the root", g.call("fd_renumber", bound, rootFD), ok)
+	_, errno = g.open(rootFD, "../file", 0, rightRead, 0)
+	c.want("which is a bound, too", errno, wasmfs.Permission)
+	if len(*denied) != 3 {
+		t.Errorf("%+v", *denied)
+	}
+	for _, name := range []string{"ro/new2", "ro/x", "rw/new2"} {
+		if _, err := os.Stat(filepath.Join(base, name)); err == nil {
+			t.Errorf("%s was made", name)
+		}
+	}
+}
