@@ -137,12 +137,15 @@ func fdFilestatGet(_ context.Context, p *Process, m memory, a args) wasmfs.Errno
 		st, errno = d.file.Stat()
 	}
 	if errno == ok {
-		putStat(out, st)
+		p.putStat(out, st)
 	}
 	return errno
 }
 
-func putStat(out []byte, st wasmfs.Stat) {
+func (p *Process) putStat(out []byte, st wasmfs.Stat) {
+	if p.hideTimes {
+		st.Atim, st.Mtim, st.Ctim = 0, 0, 0
+	}
 	clear(out)
 	le.PutUint64(out[0:], st.Dev)
 	le.PutUint64(out[8:], st.Ino)

@@ -63,7 +63,7 @@ func pathFilestatGet(_ context.Context, p *Process, m memory, a args) wasmfs.Err
 	}
 	st, errno := d.dir.Stat(name, last)
 	if errno == ok {
-		putStat(out, st)
+		p.putStat(out, st)
 	}
 	return errno
 }

@@ -30,6 +30,10 @@ type Config struct {
 	// not depend on when its input came.
 	Sleep func(ctx context.Context, d time.Duration)
 
+	// HideTimes shows the times of files as zero. Without the world's clock the
+	// guest could write a file and see from it what time it is.
+	HideTimes bool
+
 	Random io.Reader // nil: random_get answers notsup
 
 	Handles int // how many descriptors may be open at once; 0 is DefaultHandles
@@ -49,6 +53,7 @@ type Process struct {
 	realtime, monotonic func() uint64
 	resolution          uint64
 	sleep               func(context.Context, time.Duration)
+	hideTimes           bool
 	random              io.Reader
 	denied              func(wasmfs.Denial)
 	table               []*descriptor // by number; nil is closed
@@ -58,7 +63,7 @@ type Process struct {
 // New makes the process and opens its streams and directories.
 func New(c Config) (*Process, error) {
 	p := &Process{args: c.Args, env: c.Env, realtime: c.Realtime, monotonic: c.Monotonic, random: c.Random,
-		resolution: max(c.Resolution, 1), sleep: c.Sleep, denied: c.Denied, handles: c.Handles}
+		resolution: max(c.Resolution, 1), sleep: c.Sleep, hideTimes: c.HideTimes, denied: c.Denied, handles: c.Handles}
 	if p.handles == 0 {
 		p.handles = DefaultHandles
 	}

@@ -2,6 +2,7 @@ package wasmfs
 
 import (
 	"path"
+	"strings"
 )
 
 // OpenFlags say how a path is opened.
@@ -25,7 +26,11 @@ func (d *Dir) openAt(p string, o OpenFlags) (*Dir, *File, error) {
 	if o.Create && o.Directory {
 		return nil, nil, Invalid
 	}
-	w, err := d.walk(p, following(o.Follow && !(o.Create && o.Exclusive)))
+	how := following(o.Follow && !(o.Create && o.Exclusive))
+	if o.Create && strings.HasSuffix(p, "/") {
+		how = nameOnly // refused below, as Linux does, whatever the name is
+	}
+	w, err := d.walk(p, how)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -36,6 +41,9 @@ func (d *Dir) openAt(p string, o OpenFlags) (*Dir, *File, error) {
 		}
 		dir, err := w.parent.copy()
 		return dir, nil, err
+	}
+	if o.Create && w.slash {
+		return nil, nil, IsDir
 	}
 	for range maxLinks { // something may come and go between look and open
 		st, g, err := w.parent.look(w.name)
@@ -188,9 +196,6 @@ func (d *Dir) openFile(name string, g *grant, o OpenFlags) (*File, error) {
 }
 
 func (d *Dir) createFile(w walked, o OpenFlags) (*File, error) {
-	if w.slash {
-		return nil, IsDir
-	}
 	if err := d.mayChange(w.name); err != nil {
 		return nil, err
 	}

@@ -23,8 +23,8 @@ type hostDir interface {
 	close() error
 }
 
-// openHow says how to open a regular file. Nothing else is opened: what is
-// neither a file nor a directory is left alone.
+// openHow says how to open a regular file. The caller has looked: only what has
+// taken its place since can be something else, and that is closed again.
 type openHow struct {
 	read, write bool
 	create      bool // it must not exist: the caller has looked

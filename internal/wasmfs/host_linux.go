@@ -50,32 +50,21 @@ func (d fdDir) openDir(name string) (hostDir, error) {
 
 func (d fdDir) again() (hostDir, error) { return d.openDir(".") }
 
-// openFile looks before it opens, since opening a device can do something and
-// opening a FIFO can wake somebody; what was opened is looked at again.
+// openFile is asked for what has just been looked at. Something else may have
+// taken its place: nothing waits for a FIFO's other end, and what was opened is
+// looked at again.
 func (d fdDir) openFile(name string, how openHow) (hostFile, error) {
-	flags := uint64(unix.O_RDONLY)
+	flags := uint64(unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY)
 	switch {
 	case how.read && how.write:
-		flags = unix.O_RDWR
+		flags |= unix.O_RDWR
 	case how.write:
-		flags = unix.O_WRONLY
+		flags |= unix.O_WRONLY
 	}
 	mode := uint64(0)
 	if how.create {
 		flags |= unix.O_CREAT | unix.O_EXCL
 		mode = newFileMode
-	} else {
-		st, err := d.stat(name)
-		if err != nil {
-			return nil, err
-		}
-		if st.Type == TypeLink {
-			return nil, Loop
-		}
-		if st.Type != TypeFile {
-			return nil, errSpecial
-		}
-		flags |= unix.O_NONBLOCK | unix.O_NOCTTY // for what may have taken its place
 	}
 	fd, err := d.at(name, flags, mode)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"strings"
 	"time"
 )
 
@@ -186,28 +187,39 @@ func (d *rootDir) symlink(target, name string) error {
 }
 
 func (d *rootDir) link(name string, to hostDir, newName string) error {
-	return d.within(name, to, newName, d.top.Link)
+	return d.between(name, to, newName, d.top.Link)
 }
 
 func (d *rootDir) rename(name string, to hostDir, newName string) error {
-	return d.within(name, to, newName, func(from, to string) error {
+	return d.between(name, to, newName, func(from, to string) error {
 		info, err := d.top.Lstat(from)
 		if err != nil {
 			return err
 		}
-		if there, err := d.top.Lstat(to); err == nil && there.IsDir() != info.IsDir() {
-			if info.IsDir() {
-				return NotDir
-			}
+		there, err := d.top.Lstat(to)
+		switch {
+		case err != nil:
+		case os.SameFile(info, there):
+			return nil
+		case info.IsDir() && !there.IsDir():
+			return NotDir
+		case !info.IsDir() && there.IsDir():
 			return IsDir
+		case there.IsDir(): // Rename of package os does not replace one, not even an empty one
+			if within(to, from) {
+				return Invalid
+			}
+			if err := d.top.Remove(to); err != nil {
+				return err
+			}
 		}
 		return d.top.Rename(from, to)
 	})
 }
 
-// within makes a call with two paths from the grant's directory, if both
+// between makes a call with two paths from the grant's directory, if both
 // directories still are where they were when they were opened.
-func (d *rootDir) within(name string, to hostDir, newName string, do func(from, to string) error) error {
+func (d *rootDir) between(name string, to hostDir, newName string, do func(from, to string) error) error {
 	other, ok := to.(*rootDir)
 	if !ok || other.top != d.top {
 		return OtherDevice
@@ -226,6 +238,9 @@ func (d *rootDir) within(name string, to hostDir, newName string, do func(from, 
 	}
 	return do(path.Join(d.path, name), path.Join(other.path, newName))
 }
+
+// within says whether a clean path is below another.
+func within(p, dir string) bool { return strings.HasPrefix(p, dir+"/") }
 
 func (d *rootDir) setTimes(name string, atim, mtim Time) error {
 	info, err := d.look(name)

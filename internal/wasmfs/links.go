@@ -103,17 +103,16 @@ func (d *Dir) link(p string, follow bool, to *Dir, newPath string) (_ error, inN
 		return err, false
 	}
 	defer from.close()
-	if from.name == "" {
-		return Permission, false // a directory
-	}
-	st, g, err := from.parent.look(from.name)
-	switch {
-	case err != nil:
-		return err, false
-	case st.Type == TypeDirectory:
-		return Permission, false
-	case from.slash:
-		return NotDir, false
+	directory, g := from.name == "", (*grant)(nil)
+	if !directory {
+		st, inner, err := from.parent.look(from.name)
+		if err != nil {
+			return err, false
+		}
+		directory, g = st.Type == TypeDirectory, inner
+		if from.slash && !directory {
+			return NotDir, false
+		}
 	}
 	w, err := to.walk(newPath, nameOnly)
 	if err != nil {
@@ -123,8 +122,11 @@ func (d *Dir) link(p string, follow bool, to *Dir, newPath string) (_ error, inN
 	if err := w.vacant(); err != nil {
 		return err, true
 	}
-	if g != nil || from.parent.grant != w.parent.grant {
+	switch {
+	case g != nil || from.parent.grant != w.parent.grant:
 		return OtherDevice, true
+	case directory:
+		return Permission, false
 	}
 	return w.parent.pay(func() error { return from.parent.host.link(from.name, w.parent.host, w.name) }), true
 }

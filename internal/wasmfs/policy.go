@@ -224,29 +224,46 @@ type Preopen struct {
 
 // Preopens returns the directories in the order in which the guest gets them:
 // the working directory under its own path, since Go's runtime takes the first
-// one for it; the root of the view; the granted directories; and "." last,
-// since wasi-libc takes the last one of equal length for a relative path. What
-// is granted as a file is reached through the root.
-func (f *FS) Preopens() ([]Preopen, error) {
-	var out []Preopen
+// one for it; the root of the view; the granted directories, and those that hold
+// a granted file, since wasi-libc looks for the longest name that a path begins
+// with; and "." last, since of equal length, or none, it takes the last one.
+func (f *FS) Preopens() (out []Preopen, err error) {
+	defer func() {
+		if err != nil {
+			for _, p := range out {
+				p.Dir.Close()
+			}
+		}
+	}()
 	cwd, errno := f.workingDir()
 	if errno != Success {
 		return nil, fmt.Errorf("working directory %s: %w", f.dir, errno)
 	}
-	if cwd != nil && f.dir != "/" {
+	if cwd != nil {
 		out = append(out, Preopen{f.dir, cwd})
 	}
-	out = append(out, Preopen{"/", f.rootDir()})
+	names := []string{"/"}
 	for _, g := range f.grants {
-		if g.dir != nil && g.Path != "/" && g.Path != f.dir {
-			n, _ := f.place(g.Path)
-			out = append(out, Preopen{g.Path, f.enter(g, n)})
+		if g.dir != nil {
+			names = append(names, g.Path)
+		} else {
+			names = append(names, path.Dir(g.Path))
 		}
 	}
+	for _, name := range names {
+		if slices.ContainsFunc(out, func(p Preopen) bool { return p.Name == name }) {
+			continue
+		}
+		d, err := f.rootDir().openDirectory(strings.TrimPrefix(name, "/"))
+		if err != nil {
+			return out, fmt.Errorf("%s: %w", name, err)
+		}
+		out = append(out, Preopen{name, d})
+	}
 	if cwd != nil {
-		again, errno := f.workingDir()
-		if errno != Success {
-			return nil, fmt.Errorf("working directory %s: %w", f.dir, errno)
+		again, err := cwd.copy()
+		if err != nil {
+			return out, fmt.Errorf("working directory %s: %w", f.dir, err)
 		}
 		out = append(out, Preopen{".", again})
 	}

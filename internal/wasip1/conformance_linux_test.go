@@ -425,6 +425,27 @@ func filestatCases(t *testing.T, c *checker) {
 	c.want("without the right", errno, wasmfs.NotCapable)
 }
 
+// Without the world's clock files do not tell the time either.
+func TestHiddenTimes(t *testing.T) {
+	for _, hidden := range []bool{false, true} {
+		files, err := wasmfs.New(wasmfs.Config{Dir: "/work", Roots: []wasmfs.Root{{Path: "/work", File: opened(t, t.TempDir()), Read: true, Write: true}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(files.Close)
+		g := newGuest(t, Config{FS: files, HideTimes: hidden})
+		fd, _ := g.open(workFD, "f", openCreate, readWrite, 0)
+		byFD, _ := g.fstat(fd)
+		byPath, _ := g.stat(workFD, 0, "f")
+		dir, _ := g.fstat(workFD)
+		for _, st := range []filestat{byFD, byPath, dir} {
+			if st.nlink == 0 || hidden != (st.atim == 0) || hidden != (st.mti == 0) {
+				t.Errorf("hidden=%v: %+v", hidden, st)
+			}
+		}
+	}
+}
+
 func setSizeCases(t *testing.T, c *checker) {
 	fd := c.file("f", "abcdef")
 	c.want("shorter", c.call("fd_filestat_set_size", fd, 3), ok)

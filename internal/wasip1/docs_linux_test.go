@@ -10,9 +10,6 @@ import (
 // docs/wasi.md has a row for every function, and names no other.
 func TestEveryFunctionIsDescribed(t *testing.T) {
 	b, err := os.ReadFile("../../docs/wasi.md")
-	if os.IsPermission(err) || os.IsNotExist(err) {
-		t.Skip("the documents are not there for an ordinary user's copy of the tests")
-	}
 	if err != nil {
 		t.Fatal(err)
 	}
