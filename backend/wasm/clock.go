@@ -36,8 +36,11 @@ func (c *clock) monotonic() uint64 {
 	return uint64(time.Since(c.started)) + 1 // some programs take 0 for no clock
 }
 
+// hidden says that the guest is not to learn the date.
+func (c *clock) hidden() bool { return c.kind == spec.ClockMonotonic || c.kind == spec.ClockFixed }
+
 func (c *clock) wall() uint64 {
-	if c.kind == spec.ClockMonotonic || c.kind == spec.ClockFixed {
+	if c.hidden() {
 		return epoch + c.monotonic()
 	}
 	return uint64(time.Now().UnixNano())

@@ -165,7 +165,8 @@ func (r *run) open(files []*os.File, io streams) (*wasmfs.FS, *wasip1.Process, e
 		return nil, nil, fmt.Errorf("the module's view of files: %w", err)
 	}
 	w := wasip1.Config{Args: r.job.Args, Stdin: io.stdin, Stdout: io.stdout, Stderr: io.stderr, FS: view,
-		Realtime: r.clock.wall, Monotonic: r.clock.monotonic, Random: randomness(r.job), Denied: r.deny}
+		Realtime: r.clock.wall, Monotonic: r.clock.monotonic, Random: randomness(r.job), Denied: r.deny,
+		HideTimes: r.clock.hidden()}
 	if n, ok := r.job.Limits[spec.Handles]; ok {
 		w.Handles = int(min(n, math.MaxInt32))
 	}
