@@ -76,9 +76,12 @@ type recalling struct {
 	err   error
 }
 
+// outer is a backend that runs its workloads in boundaries of another one.
+type outer interface{ Outer() backend.Backend }
+
 func (r *recalling) Probe(ctx context.Context) (plan.Profile, error) {
 	r.once.Do(func() {
-		if on, ok := r.Backend.(interface{ Outer() backend.Backend }); ok && on.Outer() != nil {
+		if on, ok := r.Backend.(outer); ok && on.Outer() != nil {
 			r.err = r.state.Recall(ctx, on.Outer())
 		}
 		if r.err == nil {
@@ -95,6 +98,7 @@ func (r *recalling) Probe(ctx context.Context) (plan.Profile, error) {
 type probed struct {
 	Version string       `json:"version"`
 	Boot    string       `json:"boot"`
+	Where   string       `json:"where"` // what else it is true for, by the backend's own words
 	Profile plan.Profile `json:"profile"`
 }
 
@@ -112,10 +116,14 @@ func (s *State) Recall(ctx context.Context, b backend.Backend) error {
 	if !ok || bootID() == "" {
 		return nil
 	}
+	where := ""
+	if c, ok := b.(interface{ Circumstances() string }); ok {
+		where = c.Circumstances()
+	}
 	name := s.profileName(b)
 	if data, err := os.ReadFile(filepath.Join(s.Dir, name)); err == nil {
 		var known probed
-		if canonical.Unmarshal(data, &known) == nil && known.Boot == bootID() && known.Version == Version {
+		if canonical.Unmarshal(data, &known) == nil && known.Boot == bootID() && known.Version == Version && known.Where == where {
 			if p, err := known.Profile.Seal(); err == nil {
 				assumer.Assume(p)
 				return nil
@@ -126,7 +134,7 @@ func (s *State) Recall(ctx context.Context, b backend.Backend) error {
 	if err != nil {
 		return &Fault{"probe", err}
 	}
-	data, err := canonical.Marshal(probed{Version, bootID(), p})
+	data, err := canonical.Marshal(probed{Version, bootID(), where, p})
 	if err != nil {
 		return &Fault{"probe", err}
 	}
@@ -141,8 +149,13 @@ func (s *State) Recall(ctx context.Context, b backend.Backend) error {
 	return nil
 }
 
-// Forget drops the kept profile of a backend.
+// Forget drops the kept profile of a backend, and of the one it runs in.
 func (s *State) Forget(b backend.Backend) error {
+	if on, ok := b.(outer); ok && on.Outer() != nil {
+		if err := s.Forget(on.Outer()); err != nil {
+			return err
+		}
+	}
 	err := os.Remove(filepath.Join(s.Dir, s.profileName(b)))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil

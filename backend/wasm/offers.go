@@ -132,9 +132,11 @@ func (o *offers) all() {
 }
 
 func (o *offers) budgets() {
-	budget := func(d spec.Dimension, m plan.Mechanism) {
+	budget := func(d spec.Dimension, m plan.Mechanism, lacks ...string) {
 		m.Evidence = []spec.Claim{spec.TerminalOutcome, spec.ResourceUsage}
-		o.held(plan.BudgetKind(d), way(m))
+		w := way(m)
+		w.Lacks = lacks
+		o.held(plan.BudgetKind(d), w)
 	}
 	every := plan.Param{Name: "every", Value: fmt.Sprintf("%d units of fuel", quantum)}
 	budget(spec.Wall, mechanism("meter-call-out", every))
@@ -144,7 +146,7 @@ func (o *offers) budgets() {
 	budget(spec.Storage, mechanism("wasi-preopen", plan.Param{Name: "scope", Value: "bytes written below grants"}))
 	budget(spec.Handles, mechanism("wasi-descriptors"))
 	if cpuKnown {
-		budget(spec.CPU, mechanism("thread-clock", every))
+		budget(spec.CPU, mechanism("thread-clock", every), plan.FeatureRate)
 	} else {
 		o.none(plan.BudgetKind(spec.CPU), "the processor time of a thread", "this version does not read it on "+runtime.GOOS, "use budgets.fuel, which is counted everywhere")
 	}

@@ -31,8 +31,10 @@ type cli struct {
 	stdout   io.Writer
 	stderr   io.Writer
 	stateDir string
-	json     bool // errors are JSON lines, too
-	quiet    bool // no hints, nothing that is only good to know
+	// cgroupParent is where the linux backend makes groups; empty is found.
+	cgroupParent string
+	json         bool // errors are JSON lines, too
+	quiet        bool // no hints, nothing that is only good to know
 }
 
 // say writes one message for people. It is made safe for a terminal: a part of
@@ -154,14 +156,21 @@ const auto = "auto"
 // on other systems: by refusing, with the system as the reason.
 // Without a name the workload decides.
 func (c *cli) backend(name string, sp spec.Spec) (backend.Backend, error) {
+	below := c.cgroupParent
+	if below != "" {
+		var err error
+		if below, err = filepath.Abs(below); err != nil {
+			return nil, usage("--cgroup-parent: %w", err)
+		}
+	}
 	switch {
 	case name == auto && sp.Workload.Wasm != "" || name == wasm.Name:
-		return c.wasm()
+		return c.wasm(linux.Below(below))
 	case name == auto || name == "linux":
-		return linux.New(), nil
+		return linux.Below(below), nil
 	}
 	var all backend.Registry
-	for _, b := range []backend.Backend{linux.New(), wasm.New(wasm.Options{}), inert.New()} {
+	for _, b := range []backend.Backend{linux.Below(below), wasm.New(wasm.Options{}), inert.New()} {
 		if err := all.Register(b); err != nil {
 			return nil, err
 		}
@@ -174,12 +183,12 @@ func (c *cli) backend(name string, sp spec.Spec) (backend.Backend, error) {
 }
 
 // wasm returns the backend for WebAssembly. Its workers are this program.
-func (c *cli) wasm() (backend.Backend, error) {
+func (c *cli) wasm(outer backend.Backend) (backend.Backend, error) {
 	dir, err := c.state()
 	if err != nil {
 		return nil, err
 	}
-	o := wasm.Options{Outer: linux.New(), Cache: filepath.Join(dir, "wasm")}
+	o := wasm.Options{Outer: outer, Cache: filepath.Join(dir, "wasm")}
 	if self, err := os.Executable(); err == nil { // without it there are no workers, which the probe says
 		o.Worker = []string{self, workerWord}
 	}
