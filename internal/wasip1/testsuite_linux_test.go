@@ -174,9 +174,9 @@ var programs = map[string]func(c *checker, dir uint32){
 			c.t.Errorf("%+v, %+v", old, now)
 		}
 		c.must(c.mkdir(dir, "subdir"))
-		sub, errno := c.openLook(dir, 0, "subdir", openDirectory, rightCreateDirectory, 0)
+		_, errno = c.openLook(dir, 0, "subdir", openDirectory, rightCreateDirectory, 0)
 		c.want("a right that is not passed on", errno, wasmfs.NotCapable)
-		sub, errno = c.openLook(dir, 0, "subdir", openDirectory, rightOpen, 0)
+		sub, errno := c.openLook(dir, 0, "subdir", openDirectory, rightOpen, 0)
 		c.must(errno)
 		c.must(c.rmdir(dir, "subdir"))
 		c.must(c.mkdir(dir, "subdir"))

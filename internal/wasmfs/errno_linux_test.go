@@ -4,7 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,7 +15,11 @@ import (
 
 // The numbers are the specification's: Go's own port to WASI has them, too.
 func TestErrnoNumbers(t *testing.T) {
-	name := filepath.Join(runtime.GOROOT(), "src/syscall/tables_wasip1.go")
+	program, err := filepath.EvalSymlinks(need.Program(t, "go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(filepath.Dir(program), "../src/syscall/tables_wasip1.go")
 	need.File(t, name)
 	b, err := os.ReadFile(name)
 	if err != nil {
