@@ -8,6 +8,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -29,7 +30,7 @@ func FuzzCalls(f *testing.F) {
 
 func TestAnyCalls(t *testing.T) {
 	for i := range need.Rounds(t, 40, 2000) {
-		anyCalls(t, randomBytes(byte(i), 4000+i))
+		anyCalls(t, randomBytes(byte(i), 8000+i))
 	}
 }
 
@@ -68,21 +69,30 @@ func anyCalls(t *testing.T, input []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	in := source{bytes.NewReader(input)}
-	for at := uint32(0); at < 4096; at += 32 {
-		mod.Memory().Write(at, in.memory())
-	}
+	in := &source{Reader: bytes.NewReader(input)}
+	layOut(mod.Memory())
+	opener := functions[slices.IndexFunc(functions, func(f function) bool { return f.name == "path_open" })]
 	for in.Len() > 0 {
-		fn := functions[in.byte()%uint64(len(functions))]
+		fn := opener
+		if in.byte()%3 > 0 {
+			fn = functions[in.byte()%uint64(len(functions))]
+		}
 		params := make([]uint64, 0, 9)
-		for _, c := range fn.sig {
-			params = append(params, in.argument(c == 'I'))
+		for i, c := range fn.sig {
+			params = append(params, in.argument(shapes[fn.name], i, c == 'I'))
 		}
 		_, err := mod.ExportedFunction(fn.name).Call(ctx, params...)
 		if _, ended := errors.AsType[*sys.ExitError](err); err != nil && !ended {
 			t.Fatalf("%s %v: %v", fn.name, params, err)
 		}
-		mod.Memory().Write(uint32(in.byte())*8, in.memory())
+		switch in.byte() {
+		case 0: // as nobody laid it out
+			junk := make([]byte, 64)
+			in.Read(junk)
+			mod.Memory().Write(uint32(in.byte())*16, junk)
+		case 1:
+			layOut(mod.Memory())
+		}
 	}
 	for name, want := range map[string]string{"secret": "secret", "ro/file": "ro", "hosts": "hosts"} {
 		if b, err := os.ReadFile(filepath.Join(base, name)); string(b) != want {
@@ -106,48 +116,106 @@ func (l *limited) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// source makes arguments and memory of bytes, most of them such as mean
-// something.
-type source struct{ *bytes.Reader }
+// Memory of the guest: paths, each in a place of its own, then vectors, then
+// subscriptions, and room for results.
+const (
+	pathSize        = 32
+	vectorsAt       = 1024
+	subscriptionsAt = 1536
+	resultsAt       = 2048
+)
 
-func (s source) byte() uint64 {
+var fuzzPaths = []string{"file", "sub", "../secret", "sub/../file", "new", "new2", "sub/x", "..", ".", "/etc/passwd", "l",
+	"sub/../../secret", "l/x", "", "\xff", "sub/", "/"}
+
+func layOut(m api.Memory) {
+	for i, p := range fuzzPaths {
+		m.Write(uint32(i*pathSize), append([]byte(p), make([]byte, pathSize-len(p))...))
+	}
+	for i := range uint32(16) {
+		m.WriteUint32Le(vectorsAt+i*8, resultsAt+i*64)
+		m.WriteUint32Le(vectorsAt+i*8+4, i*5)
+	}
+	for i := range uint32(8) {
+		sub := clockSub(uint64(i), time.Duration(i), uint16(i%2))
+		sub[16] = 0 // the clock that there is
+		if i%3 > 0 {
+			sub = fdSub(uint64(i), byte(i%3), i)
+		}
+		m.Write(subscriptionsAt+i*subscriptionSize, sub)
+	}
+}
+
+// shapes say what the parameters of a function are, so that most calls are not
+// refused for their form: f descriptor, F one that was opened, p path and l its length, v vectors, s
+// subscriptions, n count, o result, x flags, z size or offset, r rights.
+var shapes = map[string]string{
+	"fd_advise": "fzzx", "fd_allocate": "fzz", "fd_close": "F", "fd_datasync": "f", "fd_fdstat_get": "fo",
+	"fd_fdstat_set_flags": "fx", "fd_fdstat_set_rights": "Frr", "fd_filestat_get": "fo", "fd_filestat_set_size": "fz",
+	"fd_filestat_set_times": "fzzx", "fd_pread": "fvnzo", "fd_prestat_get": "fo", "fd_prestat_dir_name": "fon",
+	"fd_pwrite": "fvnzo", "fd_read": "fvno", "fd_readdir": "fonno", "fd_renumber": "FF", "fd_seek": "fzxo", "fd_sync": "f",
+	"fd_tell": "fo", "fd_write": "fvno", "path_create_directory": "fpl", "path_filestat_get": "fxplo",
+	"path_filestat_set_times": "fxplzzx", "path_link": "fxplfpl", "path_open": "fxplxrrxo", "path_readlink": "fplono",
+	"path_remove_directory": "fpl", "path_rename": "fplfpl", "path_symlink": "plfpl", "path_unlink_file": "fpl",
+	"poll_oneoff": "sono",
+}
+
+// source makes arguments of bytes.
+type source struct {
+	*bytes.Reader
+	path int // that was named last
+}
+
+func (s *source) byte() uint64 {
 	b, _ := s.ReadByte()
 	return uint64(b)
 }
 
-func (s source) argument(wide bool) uint64 {
+func (s *source) argument(shape string, i int, wide bool) uint64 {
 	v := s.byte()
-	switch kind := s.byte() % 8; {
-	case kind < 3:
-		v %= 12 // a descriptor, a flag, a length
-	case kind < 6:
-		v *= 16 // a place in the memory
-	case kind == 6 && wide:
-		v = 1<<64 - 1 - v
-	case kind == 6:
-		v = 1<<32 - 1 - v
-	case wide: // rights
-		v = 1<<30 - 1 - v
+	if i >= len(shape) || s.byte() < 8 {
+		return s.anything(v, wide)
 	}
-	if v > memorySize && !wide {
-		return uint64(api.EncodeU32(uint32(v)))
+	switch shape[i] {
+	case 'f':
+		return v % 14
+	case 'F':
+		return 8 + v%6
+	case 'p':
+		s.path = int(v) % len(fuzzPaths)
+		return uint64(s.path * pathSize)
+	case 'l':
+		return uint64(len(fuzzPaths[s.path]))
+	case 'v':
+		return vectorsAt + v%8*8
+	case 's':
+		return subscriptionsAt
+	case 'n':
+		return v % 8
+	case 'o':
+		return resultsAt + v%16*64
+	case 'x':
+		if v < 128 {
+			return v % 2
+		}
+		return v % 16
+	case 'r':
+		return allRights &^ (1 << (v % 64))
 	}
-	return v
+	return v // a size
 }
 
-// memory is 32 bytes of it: paths, vectors, subscriptions, or anything.
-func (s source) memory() []byte {
-	paths := []string{"file", "sub", "../secret", "sub/../file", "new", "new2", "sub/x", "..", ".", "/etc/passwd", "l", "sub/../../secret"}
-	out := make([]byte, 32)
-	switch s.byte() % 3 {
+// anything is the edges of what fits.
+func (s *source) anything(v uint64, wide bool) uint64 {
+	switch v % 4 {
 	case 0:
-		copy(out, paths[s.byte()%uint64(len(paths))])
+		v = 1<<32 - 1 - v
 	case 1:
-		for i := 0; i < 32; i += 4 {
-			binary.LittleEndian.PutUint32(out[i:], uint32(s.argument(false)))
+		v = memorySize - v/16
+	case 2:
+		if wide {
+			v = 1<<63 - v/4
 		}
-	default:
-		s.Read(out)
 	}
-	return out
+	return v
 }
