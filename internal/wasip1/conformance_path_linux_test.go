@@ -356,6 +356,17 @@ func openCases(t *testing.T, c *checker) {
 	c.want("no such fdflag", errno, wasmfs.Invalid)
 	_, errno = c.open(workFD, ".", 0, 0, flagNonblock)
 	c.want("a directory with nonblock", errno, ok)
+	// Flags that write through need the right to do so, of those passed on.
+	narrow := c.room(4)
+	c.want("a narrow directory", c.call("path_open", workFD, 0, c.put([]byte(".")), 1, openDirectory,
+		rightOpen|rightCreateFile, rightRead|rightWrite|rightSync, 0, narrow), ok)
+	for _, f := range []struct {
+		flags int
+		want  wasmfs.Errno
+	}{{flagAppend | flagSync, ok}, {flagRsync, ok}, {flagDsync, wasmfs.NotCapable}} {
+		_, errno := c.open(c.u32(narrow), "narrow", openCreate, rightRead|rightWrite, f.flags)
+		c.want("with flags that write through", errno, f.want)
+	}
 	// Rights that do not apply to what is opened are left out.
 	fd, errno := c.open(workFD, "plain", 0, allRights, 0)
 	c.want("all rights", errno, ok)

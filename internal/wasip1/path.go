@@ -151,9 +151,13 @@ func pathOpen(_ context.Context, p *Process, m memory, a args) wasmfs.Errno {
 	if oflags&^allOpen != 0 || fdflags&^allFlags != 0 {
 		return wasmfs.Invalid
 	}
-	d, name, errno := p.at(m, a[0], a.u32(2), a.u32(3), neededToOpen(oflags, fdflags))
+	need, passed := neededToOpen(oflags, fdflags)
+	d, name, errno := p.at(m, a[0], a.u32(2), a.u32(3), need)
 	if errno != ok {
 		return errno
+	}
+	if passed&^d.inheriting != 0 {
+		return wasmfs.NotCapable
 	}
 	last, errno := follow(a.u32(1))
 	if errno != ok {
@@ -199,23 +203,23 @@ func pathOpen(_ context.Context, p *Process, m memory, a args) wasmfs.Errno {
 	return ok
 }
 
-// neededToOpen are the rights of the directory that path_open needs
-// (typenames.witx says so where it describes the rights).
-func neededToOpen(oflags, fdflags uint32) rights {
-	need := rightOpen
+// neededToOpen are the rights that path_open needs: of the directory itself, and
+// of those that it passes on (typenames.witx, rights).
+func neededToOpen(oflags, fdflags uint32) (base, passed rights) {
+	base = rightOpen
 	if oflags&openCreate != 0 {
-		need |= rightCreateFile
+		base |= rightCreateFile
 	}
 	if oflags&openTruncate != 0 {
-		need |= rightPathSetSize
+		base |= rightPathSetSize
 	}
 	if fdflags&flagDsync != 0 {
-		need |= rightDatasync
+		passed |= rightDatasync
 	}
 	if fdflags&(flagRsync|flagSync) != 0 {
-		need |= rightSync
+		passed |= rightSync
 	}
-	return need
+	return base, passed
 }
 
 // forFile are the rights that apply to a file that is opened with base.

@@ -384,3 +384,60 @@ func TestNoDescriptorIsLeft(t *testing.T) {
 		}
 	})
 }
+
+// A path that leads through many directories holds few descriptors, and one that
+// leads too deep is refused.
+func TestLongWays(t *testing.T) {
+	both(t, func(t *testing.T, impl implementation) {
+		base := t.TempDir()
+		plant(t, base, strings.Repeat("d/", 300), "own=own")
+		v := impl.view(t, Config{Roots: []Root{root(t, "/in", base)}})
+		d := v.at("/in")
+		if got, errno := read(d, strings.Repeat("d/../", 800)+"own"); got != "own" {
+			t.Errorf("%q, %v", got, errno)
+		}
+		w, err := d.walk(strings.Repeat("d/../", 800)+"d/own", nameOnly)
+		if err != nil || len(w.way) != 2 {
+			t.Errorf("%d directories are held, %v", len(w.way), err)
+		}
+		w.close()
+		_, errno := d.Stat(strings.Repeat("d/", maxDepth-1)+"d", false)
+		want(t, "as deep as may be", errno, Success)
+		_, errno = d.Stat(strings.Repeat("d/", maxDepth)+"d", false)
+		want(t, "deeper", errno, NameTooLong)
+		_, errno = v.at("/in/"+strings.Repeat("d/", 200)).Stat(strings.Repeat("d/", 90)+"d", false)
+		want(t, "deeper, in two steps", errno, Success)
+	})
+}
+
+// A directory is itself when it, or what holds it, is moved while it is open:
+// nothing is done to what has taken its place. Where the system moves names by
+// path alone, moving and linking in it is refused.
+func TestMovedWhileOpen(t *testing.T) {
+	both(t, func(t *testing.T, impl implementation) {
+		base := t.TempDir()
+		plant(t, base, "a/b/own=own", "a/b/old=old")
+		v := impl.view(t, Config{Roots: []Root{root(t, "/in", base)}})
+		d, b := v.at("/in"), v.at("/in/a/b")
+		want(t, "rename what holds it", d.Rename("a", d, "c"), Success)
+		plant(t, base, "a/b/own=decoy", "a/b/old=decoy") // by the host
+		want(t, "write", write(b, "new", "guest"), Success)
+		if got, errno := read(b, "own"); got != "own" {
+			t.Errorf("%q, %v", got, errno)
+		}
+		want(t, "unlink", b.Unlink("own"), Success)
+		moved := Success
+		if impl.name == "os.Root" {
+			moved = Stale
+		}
+		want(t, "rename", b.Rename("new", b, "newer"), moved)
+		want(t, "link", b.Link("old", false, b, "older"), moved)
+		should := []string{"./", "a/", "a/b/", "a/b/old=decoy", "a/b/own=decoy", "c/", "c/b/", "c/b/newer=guest", "c/b/old=old", "c/b/older=old"}
+		if moved == Stale {
+			should = []string{"./", "a/", "a/b/", "a/b/old=decoy", "a/b/own=decoy", "c/", "c/b/", "c/b/new=guest", "c/b/old=old"}
+		}
+		if got := tree(t, base); fmt.Sprint(got) != fmt.Sprint(should) {
+			t.Errorf("%q, want %q", got, should)
+		}
+	})
+}

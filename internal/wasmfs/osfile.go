@@ -1,9 +1,6 @@
 package wasmfs
 
-import (
-	"io"
-	"os"
-)
+import "os"
 
 // osFile is a regular file behind an *os.File. times sets its times, which
 // os.File cannot.
@@ -33,16 +30,6 @@ func (f osFile) stat() (Stat, error) {
 		return Stat{}, err
 	}
 	return statOf(info), nil
-}
-
-// appendAtEnd is for systems without a call that finds the end and writes there
-// in one. Somebody else who appends at the same time may be overwritten.
-func appendAtEnd(f *os.File, p []byte) (int, error) {
-	end, err := f.Seek(0, io.SeekEnd)
-	if err != nil {
-		return 0, err
-	}
-	return f.WriteAt(p, end)
 }
 
 func typeOf(m os.FileMode) Filetype {

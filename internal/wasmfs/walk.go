@@ -13,6 +13,10 @@ const maxLinks = 40
 // maxPath is the longest path that is walked, PATH_MAX of Linux.
 const maxPath = 4096
 
+// maxDepth is how many directories deep one path leads, since each is held open
+// until its end. Who opens one on the way gets deeper.
+const maxDepth = 256
+
 // Dir is an open directory of the view. It is its own bound: no path that is
 // asked of it leads above it.
 type Dir struct {
@@ -42,12 +46,24 @@ type walked struct {
 	parent *Dir
 	name   string
 	slash  bool   // the path demands a directory by a slash at its end
-	passed []*Dir // to be closed
+	way    []*Dir // from where the walk began to parent; all but the first are to be closed
+}
+
+func (w *walked) enter(d *Dir) {
+	w.way = append(w.way, d)
+	w.parent = d
+}
+
+// leave goes back up.
+func (w *walked) leave() {
+	w.parent.Close()
+	w.way = w.way[:len(w.way)-1]
+	w.parent = w.way[len(w.way)-1]
 }
 
 func (w *walked) close() {
-	for _, d := range w.passed {
-		d.Close()
+	for len(w.way) > 1 {
+		w.leave()
 	}
 }
 
@@ -112,13 +128,13 @@ func (d *Dir) walk(p string, how lookup) (_ walked, err error) {
 	if err := checkPath(p); err != nil {
 		return walked{}, err
 	}
-	w := walked{parent: d}
+	var w walked
+	w.enter(d)
 	defer func() {
 		if err != nil {
 			w.close()
 		}
 	}()
-	way := []*Dir{d} // from d to w.parent
 	rest, links := components(p), 0
 	for len(rest) > 0 {
 		name := rest[0]
@@ -127,11 +143,10 @@ func (d *Dir) walk(p string, how lookup) (_ walked, err error) {
 		case "", ".":
 			continue
 		case "..":
-			if len(way) == 1 {
+			if len(w.way) == 1 {
 				return w, errAbove
 			}
-			way = way[:len(way)-1]
-			w.parent = way[len(way)-1]
+			w.leave()
 			continue
 		}
 		last, slash := endsHere(rest)
@@ -150,9 +165,10 @@ func (d *Dir) walk(p string, how lookup) (_ walked, err error) {
 				return w, err
 			}
 			if next != nil {
-				w.passed = append(w.passed, next)
-				way = append(way, next)
-				w.parent = next
+				w.enter(next)
+				if len(w.way) > maxDepth {
+					return w, NameTooLong
+				}
 				continue
 			}
 			target = link
