@@ -3,6 +3,8 @@ package wasm
 import (
 	"context"
 	"errors"
+	"fmt"
+	"os"
 	"sync"
 
 	"github.com/bvisor/bvisor/backend"
@@ -43,6 +45,21 @@ func New(o Options) *Backend {
 
 // Name implements backend.Backend.
 func (*Backend) Name() string { return Name }
+
+// Circumstances is what a profile depends on that differs between processes of
+// one user: which program the workers are, and what their boundary depends on.
+func (b *Backend) Circumstances() string {
+	text := fmt.Sprintf("%q", b.options.Worker)
+	if len(b.options.Worker) > 0 {
+		if info, err := os.Stat(b.options.Worker[0]); err == nil {
+			text += fmt.Sprintf(" %d %d", info.Size(), info.ModTime().UnixNano())
+		}
+	}
+	if c, ok := b.options.Outer.(interface{ Circumstances() string }); ok {
+		text += " " + c.Circumstances()
+	}
+	return text
+}
 
 // Outer is the backend that workers run in, or nil.
 func (b *Backend) Outer() backend.Backend { return b.options.Outer }
