@@ -2,6 +2,7 @@ package wasm_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -160,13 +161,17 @@ func TestDeterminism(t *testing.T) {
 		dir, err := filepath.EvalSymlinks(t.TempDir())
 		must(t, err)
 		steady := func(s *spec.Spec) { s.Capabilities.Clock, s.Capabilities.Random = spec.ClockFixed, spec.RandomSeeded }
-		var outputs, fuels []string
+		var outputs, fuels, bodies []string
 		for range 2 {
 			o := h.run(wall, []string{"chance"}, grant("r", dir), in(dir), steady).completes()
 			outputs, fuels = append(outputs, o.stdout), append(fuels, o.fuel())
+			bodies = append(bodies, timeless(t, *o.Report))
 			if heldBy(o.Plan, plan.Clock)[0] != "wasi-clock" || heldBy(o.Plan, plan.Random)[0] != "wasi-random" {
 				t.Error("the plan does not say so")
 			}
+		}
+		if bodies[0] != bodies[1] {
+			t.Errorf("two equal runs have the reports\n%s\n%s", bodies[0], bodies[1])
 		}
 		if outputs[0] != outputs[1] || fuels[0] != fuels[1] {
 			t.Errorf("two equal runs said %q, with fuel %q", outputs, fuels)
@@ -177,4 +182,20 @@ func TestDeterminism(t *testing.T) {
 			t.Errorf("control: two runs with real clocks and numbers said %q", a.stdout)
 		}
 	})
+}
+
+// timeless is a report without the attempt's name and without times.
+func timeless(t *testing.T, r report.Report) string {
+	t.Helper()
+	r.Identity.Attempt, r.Times = "", report.Times{}
+	r.Transcript = slices.Clone(r.Transcript)
+	for i := range r.Transcript {
+		r.Transcript[i].Elapsed = 0
+	}
+	if r.Usage != nil {
+		r.Usage = &report.Usage{MaxRSS: r.Usage.MaxRSS}
+	}
+	b, err := json.Marshal(r)
+	must(t, err)
+	return string(b)
 }

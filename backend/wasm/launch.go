@@ -164,8 +164,17 @@ func (x *launch) here(m *module, s streams) {
 		return
 	}
 	x.done(phaseCompile)
-	x.result = e.execute(x.ctx, code, m.elements, &x.job, x.res.files, s)
-	x.done(phaseRun)
+	x.ran(e.execute(x.ctx, code, m.elements, &x.job, x.res.files, s))
+}
+
+// ran takes the result of a run, or of one that never began.
+func (x *launch) ran(r result) {
+	x.result = r
+	if r.Unmade != "" {
+		x.fail(phaseRun, errors.New(r.Unmade))
+	} else {
+		x.done(phaseRun)
+	}
 }
 
 // observe puts together what was seen.

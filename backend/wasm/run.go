@@ -57,7 +57,8 @@ type result struct {
 	Exited   bool               `json:"exited"` // of its own will, with Code
 	Trap     *report.Trap       `json:"trap,omitempty"`
 	Exceeded spec.Dimension     `json:"exceeded,omitempty"`
-	Fault    string             `json:"fault,omitempty"` // of the engine
+	Fault    string             `json:"fault,omitempty"`  // of the engine
+	Unmade   string             `json:"unmade,omitempty"` // why it never began
 	Fuel     int64              `json:"fuel"`
 	CPU      int64              `json:"cpu"`    // nanoseconds; less than 0 where it cannot be had
 	Memory   int64              `json:"memory"` // the most at one time: memories and tables
@@ -129,7 +130,7 @@ func (e *engine) execute(ctx context.Context, code wazero.CompiledModule, tables
 	}()
 	view, process, err := r.open(files, io)
 	if err != nil {
-		return result{Fault: err.Error(), CPU: r.cpu.elapsed()}
+		return result{Unmade: err.Error(), CPU: r.cpu.elapsed()}
 	}
 	defer view.Close()
 	defer process.Close()

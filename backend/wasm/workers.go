@@ -342,19 +342,17 @@ func (x *launch) inWorker(m *module, s streams) (settle func()) {
 	}
 	began := time.Now()
 	res, again, err := w.run(x.ctx, &j, s, x.plan.Resolved.Spec.Controls.Kill.Grace)
-	x.result = res
-	x.result.Run = max(int64(time.Since(began)), 1)
-	switch {
-	case err != nil && x.ctx.Err() == nil && res.Exceeded == "":
+	if err != nil && x.ctx.Err() == nil && res.Exceeded == "" {
 		w.kill()
-		x.result.Fault = errors.Join(errors.New("the worker is gone"), err, w.ended).Error()
-	case again && err == nil:
-		x.done(phaseRun)
-		x.backend.workers.keep(w)
-		return func() {}
+		res.Fault = errors.Join(errors.New("the worker is gone"), err, w.ended).Error()
 	}
-	x.done(phaseRun)
-	return w.kill
+	res.Run = max(int64(time.Since(began)), 1)
+	x.ran(res)
+	if !again || err != nil {
+		return w.kill
+	}
+	x.backend.workers.keep(w)
+	return func() {}
 }
 
 // pool keeps workers that have nothing to do. Each has one module and one
