@@ -246,8 +246,8 @@ func TestCarveOutOfWhatDoesNotExist(t *testing.T) {
 func TestCarveOutsThatCannotBeHeld(t *testing.T) {
 	base := t.TempDir()
 	plant(t, base, "dir/", "link->dir")
-	for _, p := range []string{"/elsewhere/x", "/in/link/x", "in/x", "/in/../x", "/in"} {
-		if _, err := New(Config{Roots: []Root{root(t, "/in", base)}, CarveOuts: []string{p}}); err == nil {
+	for _, p := range []string{"/elsewhere/x", "/in/link/x", "in/x", "/in/../x", "/in", "/in/dir", "/"} {
+		if _, err := New(Config{Roots: []Root{root(t, "/in", base), root(t, "/in/dir/again", base)}, CarveOuts: []string{p}}); err == nil {
 			t.Errorf("%s was accepted", p)
 		}
 	}
