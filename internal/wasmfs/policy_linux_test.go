@@ -428,6 +428,10 @@ func TestFileAsGrant(t *testing.T) {
 		if budget.Used() != 100 || !budget.Exceeded() {
 			t.Errorf("%d bytes used", budget.Used())
 		}
+		want(t, "times", d.SetTimes("file", false, Time{}, Time{Set: true, Nano: 1000}), Success)
+		if info, _ := os.Stat(base + "/file"); info.ModTime().UnixNano() != 1000 {
+			t.Errorf("it is of %v", info.ModTime())
+		}
 		want(t, "unlink", d.Unlink("file"), Busy)
 		want(t, "rename", d.Rename("file", d, "other"), Busy)
 		_, errno := read(d, "beside")
