@@ -88,6 +88,7 @@ func (r *recalling) Probe(ctx context.Context) (plan.Profile, error) {
 type probed struct {
 	Version string       `json:"version"`
 	Boot    string       `json:"boot"`
+	Where   string       `json:"where"` // what else it is true for, by the backend's own words
 	Profile plan.Profile `json:"profile"`
 }
 
@@ -105,10 +106,14 @@ func (s *State) Recall(ctx context.Context, b backend.Backend) error {
 	if !ok || bootID() == "" {
 		return nil
 	}
+	where := ""
+	if c, ok := b.(interface{ Circumstances() string }); ok {
+		where = c.Circumstances()
+	}
 	name := s.profileName(b)
 	if data, err := os.ReadFile(filepath.Join(s.Dir, name)); err == nil {
 		var known probed
-		if canonical.Unmarshal(data, &known) == nil && known.Boot == bootID() && known.Version == Version {
+		if canonical.Unmarshal(data, &known) == nil && known.Boot == bootID() && known.Version == Version && known.Where == where {
 			if p, err := known.Profile.Seal(); err == nil {
 				assumer.Assume(p)
 				return nil
@@ -119,7 +124,7 @@ func (s *State) Recall(ctx context.Context, b backend.Backend) error {
 	if err != nil {
 		return &Fault{"probe", err}
 	}
-	data, err := canonical.Marshal(probed{Version, bootID(), p})
+	data, err := canonical.Marshal(probed{Version, bootID(), where, p})
 	if err != nil {
 		return &Fault{"probe", err}
 	}

@@ -13,6 +13,8 @@ const (
 	minTemp     = 64 << 10  // a tmpfs with a few files in it
 )
 
+const second = 1_000_000_000 // limits of time are in nanoseconds
+
 // maxLimit is the largest limit a plan can write down (RFC 7493 section 2.2).
 const maxLimit = 1<<53 - 1
 
@@ -32,11 +34,24 @@ func wantBudgets(w []want, r *spec.Resolved) []want {
 			guarantee = spec.Enforced
 		}
 		minimum, because := minimumOf(d, &r.Spec)
-		w = append(w, want{kind: BudgetKind(d), origin: b.Origin, subject: string(d),
+		w = append(w, want{kind: BudgetKind(d), origin: b.Origin, subject: string(d), features: budgetFeatures(d, b),
 			enforcement: guarantee, evidence: claimsOf(b.Evidence),
 			dimension: d, limit: b.Limit, minimum: minimum, because: because})
 	}
 	return w
+}
+
+func budgetFeatures(d spec.Dimension, b spec.Budget) (f []string) {
+	if d != spec.CPU {
+		return nil
+	}
+	if b.Rate != 0 {
+		f = append(f, FeatureRate)
+	}
+	if b.Limit%second != 0 {
+		f = append(f, FeatureSubSecond)
+	}
+	return f
 }
 
 // minimumOf derives the smallest limit that lets the rest of the spec work.

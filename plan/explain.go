@@ -41,7 +41,7 @@ func (p Plan) Explain(w io.Writer) error {
 		t = table{}
 		for i := range p.Budgets {
 			u := &p.Budgets[i]
-			t.row(strength(u.Verdict.Enforcement), string(u.Dimension)+" "+amount(u.Dimension, u.Limit), list(u.Mechanisms), printable(string(u.Origin)))
+			t.row(strength(u.Verdict.Enforcement), string(u.Dimension)+" "+amount(u.Dimension, u.Limit)+rate(u), list(u.Mechanisms), printable(string(u.Origin)))
 		}
 		t.write(&b)
 	}
@@ -230,3 +230,10 @@ func (t *table) write(b *strings.Builder) {
 const widest = 56
 
 func runes(s string) int { return utf8.RuneCountInString(s) }
+
+func rate(b *BudgetPlan) string {
+	if b.Rate == 0 {
+		return ""
+	}
+	return " at " + spec.RateWords(b.Rate) + " of a processor"
+}

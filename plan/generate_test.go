@@ -91,6 +91,10 @@ func (s *source) request() spec.Resolved {
 			Evidence:  some(s, spec.ResourceUsage, spec.NetworkActivity),
 			Origin:    spec.FromSpec,
 		}
+		if b := r.Spec.Budgets[d]; d == spec.CPU && s.yes() {
+			b.Rate = 500
+			r.Spec.Budgets[d] = b
+		}
 	}
 	r.Spec.Evidence = some(s, spec.Claims...)
 	for _, b := range Baseline {
@@ -132,7 +136,8 @@ func (s *source) profile() Profile {
 func (s *source) way() Way {
 	w := Way{
 		Capacity: pick[int64](s, 0, 0, 1000, 1<<30),
-		Lacks:    some(s, FeatureExecWithoutRead, FeatureWriteWithoutRead, FeatureNonRecursive, FeatureFileRoot, FeatureOtherRoot, FeatureDescendants),
+		Lacks: some(s, FeatureExecWithoutRead, FeatureWriteWithoutRead, FeatureNonRecursive, FeatureFileRoot, FeatureOtherRoot, FeatureDescendants,
+			FeatureWithSupervisor, FeatureRate, FeatureSubSecond),
 		Requires: some(s, UserNamespace, MountNamespace, PIDNamespace, NetworkNamespace, LandlockDomain),
 	}
 	for i := range pick(s, 1, 2, 3, 0) {

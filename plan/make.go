@@ -37,7 +37,7 @@ func Make(r spec.Resolved, p Profile) (Plan, *Refusal) {
 		case way == nil:
 			m.unheld = append(m.unheld, w.kind)
 		case w.dimension != "":
-			plan.Budgets = append(plan.Budgets, BudgetPlan{w.dimension, w.limit, w.enforcement, verdict, way.Mechanisms, w.origin})
+			plan.Budgets = append(plan.Budgets, BudgetPlan{w.dimension, w.limit, r.Spec.Budgets[w.dimension].Rate, w.enforcement, verdict, way.Mechanisms, w.origin})
 		default:
 			plan.Requirements = append(plan.Requirements, Requirement{w.kind, w.origin, w.params, verdict, way.Mechanisms})
 		}

@@ -171,9 +171,9 @@ type Fact struct {
 type Offer struct {
 	Kind   Kind   `json:"kind"`
 	Ways   []Way  `json:"ways,omitempty"`   // in order of preference
-	Fact   string `json:"fact,omitempty"`   // when there is no way: the probed fact that rules it out, in words
-	Need   string `json:"need,omitempty"`   // when there is no way: the mechanism that would hold it
-	Remedy string `json:"remedy,omitempty"` // when there is no way: what to change
+	Fact   string `json:"fact,omitempty"`   // when there is no way, or no strong one: the probed fact that rules it out, in words
+	Need   string `json:"need,omitempty"`   // then: the mechanism that would hold it
+	Remedy string `json:"remedy,omitempty"` // then: what to change
 }
 
 // Way holds a requirement by the conjunction of its mechanisms.
@@ -199,6 +199,9 @@ const (
 	FeatureFileRoot         = "file-root"            // a file, not a directory, as a root
 	FeatureOtherRoot        = "fifo-or-socket-root"  // a FIFO or socket as a root
 	FeatureDescendants      = "descendants"          // killing more than one process
+	FeatureWithSupervisor   = "with-the-supervisor"  // killing them when nobody is left to do it
+	FeatureRate             = "rate"                 // a bound on processor time per time
+	FeatureSubSecond        = "sub-second"           // a bound that is no whole number of seconds
 )
 
 // Plan is a spec bound to a profile. Every requirement in it is held.
@@ -229,8 +232,9 @@ type Requirement struct {
 type BudgetPlan struct {
 	Dimension  spec.Dimension   `json:"dimension"`
 	Limit      int64            `json:"limit"`
-	Guarantee  spec.Enforcement `json:"guarantee"` // asked for
-	Verdict    Verdict          `json:"verdict"`   // given
+	Rate       int64            `json:"rate,omitempty"` // of cpu: thousandths of a processor
+	Guarantee  spec.Enforcement `json:"guarantee"`      // asked for
+	Verdict    Verdict          `json:"verdict"`        // given
 	Mechanisms []Mechanism      `json:"mechanisms"`
 	Origin     spec.Origin      `json:"origin"`
 }

@@ -29,6 +29,7 @@ const (
 	workloadCommand     = Kind("command")      // likewise
 	forEvidence         = Kind("evidence")     // Reason.Requirement of codeEvidence
 	hostNetwork         = spec.Weakening("host-network")
+	outlives            = spec.Weakening("outlives-supervisor")
 )
 
 // instead says, for what a spec can do without, how to do without it. A kind
@@ -115,8 +116,11 @@ func tooWeak(w *want, offer *Offer, way *Way, has spec.Enforcement) Reason {
 		code = w.budgetCode(codeBudgetGuarantee)
 		lower = "set budgets." + string(w.dimension) + ".guarantee to " + strength(has)
 	}
-	return w.reason(code, string(w.kind)+" "+strength(w.enforcement),
-		way.names()+" on this host is only "+strength(has), either(lower, offer.Remedy, without(w)))
+	need, fact := string(w.kind)+" "+strength(w.enforcement), way.names()+" on this host is only "+strength(has)
+	if offer.Fact != "" { // why the stronger way is not there
+		need, fact = offer.Need, fact+"; "+offer.Fact
+	}
+	return w.reason(code, need, fact, either(offer.Remedy, lower, without(w)))
 }
 
 func beyondCapacity(w *want, offer *Offer, way *Way) Reason {
@@ -147,6 +151,9 @@ var featureText = []struct{ feature, need, remedy string }{
 	{FeatureNonRecursive, "a directory without what is below it", "name the files, or grant the tree"},
 	{FeatureFileRoot, "a single file as a root", "grant the directory that holds it"},
 	{FeatureDescendants, "the end of every process that the program started", "use spawn: none or spawn: threads"},
+	{FeatureWithSupervisor, "the end of every process that the program started, should the supervisor be killed", `accept "outlives-supervisor"`},
+	{FeatureRate, "a bound on how fast processor time is used", "take budgets.cpu.rate out"},
+	{FeatureSubSecond, "a bound that is no whole number of seconds", "set budgets.cpu to whole seconds"},
 	{FeatureOtherRoot, "a FIFO or socket as a root", "take the path out"},
 }
 

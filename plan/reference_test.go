@@ -123,6 +123,9 @@ func reference(r spec.Resolved, p Profile) (plan, refusal []string) {
 	capability("kill", "default")
 	if r.Spec.Capabilities.Spawn == "processes" {
 		asks[len(asks)-1].uses = []string{"descendants"}
+		if !accepted["outlives-supervisor"] {
+			asks[len(asks)-1].uses = []string{"descendants", "with-the-supervisor"}
+		}
 	}
 	for _, b := range Baseline {
 		if !accepted[string(b.Weakening)] {
@@ -135,6 +138,13 @@ func reference(r spec.Resolved, p Profile) (plan, refusal []string) {
 			continue
 		}
 		minimum := int64(1)
+		var uses []string
+		if d == "cpu" && b.Rate > 0 {
+			uses = append(uses, "rate")
+		}
+		if d == "cpu" && b.Limit != b.Limit/1e9*1e9 {
+			uses = append(uses, "sub-second")
+		}
 		switch d {
 		case "wall", "cpu":
 			minimum = 1e6
@@ -151,7 +161,7 @@ func reference(r spec.Resolved, p Profile) (plan, refusal []string) {
 				minimum = 65536
 			}
 		}
-		asks = append(asks, ask{kind: "budget." + d, origin: string(b.Origin), subject: d, budget: &b, minimum: minimum})
+		asks = append(asks, ask{kind: "budget." + d, origin: string(b.Origin), subject: d, budget: &b, minimum: minimum, uses: uses})
 	}
 
 	// 2. to 4. What holds it.

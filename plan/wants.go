@@ -32,7 +32,7 @@ func wants(r *spec.Resolved, accepted []spec.Weakening) []want {
 	w := make([]want, 0, len(r.Roots)+len(Baseline)+24)
 	w = wantFilesystem(w, r)
 	w = wantCapabilities(w, r, accepted)
-	w = wantControls(w, r)
+	w = wantControls(w, r, accepted)
 	for _, b := range Baseline {
 		if !slices.Contains(accepted, b.Weakening) {
 			w = append(w, want{kind: b.Kind, origin: spec.FromBaseline, enforcement: spec.Enforced})
@@ -178,7 +178,7 @@ func wantCapabilities(w []want, r *spec.Resolved, accepted []spec.Weakening) []w
 	return append(w, enforced(FDsOnly, spec.FromSpec, fds...))
 }
 
-func wantControls(w []want, r *spec.Resolved) []want {
+func wantControls(w []want, r *spec.Resolved, accepted []spec.Weakening) []want {
 	c := &r.Spec.Controls
 	w = append(w, enforced(Launch, spec.FromSpec, launchParams(r)...))
 
@@ -224,6 +224,9 @@ func wantControls(w []want, r *spec.Resolved) []want {
 		Param{"grace", amount(spec.Wall, int64(c.Kill.Grace))})
 	if r.Spec.Capabilities.Spawn == spec.SpawnProcesses {
 		kill.features = []string{FeatureDescendants}
+		if !slices.Contains(accepted, outlives) {
+			kill.features = append(kill.features, FeatureWithSupervisor)
+		}
 	}
 	return append(w, kill)
 }

@@ -357,8 +357,10 @@ func checkBudgets(s *Sealed) (string, *CheckError) {
 		switch b.Finding {
 		case Within, Exceeded:
 		case NotObserved:
-			if b.Used != nil {
-				return "", mismatch(where+".used", "", strconv.FormatInt(*b.Used, 10)+", though the finding is "+NotObserved)
+			for name, seen := range map[string]*int64{"used": b.Used, "peak": b.Peak} {
+				if seen != nil {
+					return "", mismatch(where+"."+name, "", strconv.FormatInt(*seen, 10)+", though the finding is "+NotObserved)
+				}
 			}
 		default:
 			return "", mismatch(where+".finding", "a known finding", b.Finding)

@@ -102,6 +102,7 @@ type Posture struct {
 	Limits         []Limit             `json:"limits"`
 	Descriptors    []PostureDescriptor `json:"descriptors"`
 	Network        *PostureNetwork     `json:"network,omitempty"` // read where the plan has network-loopback
+	Cgroup         string              `json:"cgroup,omitempty"`  // the group in the second hierarchy, where the plan has one of its own
 }
 
 // PostureNetwork is what the workload's network namespace holds.
@@ -168,6 +169,7 @@ const (
 	StreamCaptured            = "stream_captured"
 	TreeEmptied               = "tree_emptied"
 	TreeKilled                = "tree_killed"
+	GroupEmptied              = "group_emptied"
 	PlaceholderMade           = "placeholder_made"
 	PlaceholderRemoved        = "placeholder_removed"
 	SecretRedacted            = "secret_redacted"
@@ -201,7 +203,9 @@ type BudgetResult struct {
 	Set       int64          `json:"set"`
 	ReadBack  *int64         `json:"read_back,omitempty"`
 	Used      *int64         `json:"used,omitempty"`
-	Finding   string         `json:"finding"` // within, exceeded, not-observed
+	Peak      *int64         `json:"peak,omitempty"`   // of a level: the most at one time
+	Events    []plan.Param   `json:"events,omitempty"` // the kernel's own counters, FILE.NAME, sorted
+	Finding   string         `json:"finding"`          // within, exceeded, not-observed
 }
 
 // Usage is what the kernel accounted for the whole reaped tree.

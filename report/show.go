@@ -202,13 +202,13 @@ func (v *view) denied() {
 }
 
 func (v *view) budgets() {
-	rows := [][]string{{"", "asked", "set", "read back", "used", "finding"}}
+	rows := [][]string{{"", "asked", "set", "read back", "used", "peak", "finding"}}
 	for _, b := range v.r.Budgets {
 		if v.opts.Brief && b.Finding == Within {
 			continue
 		}
 		rows = append(rows, []string{safe(b.Dimension), amount(b.Dimension, &b.Requested), amount(b.Dimension, &b.Set),
-			amount(b.Dimension, b.ReadBack), amount(b.Dimension, b.Used), safe(b.Finding)})
+			amount(b.Dimension, b.ReadBack), amount(b.Dimension, b.Used), amount(b.Dimension, b.Peak), safe(b.Finding)})
 	}
 	if len(rows) > 1 {
 		v.title("budgets")

@@ -268,6 +268,13 @@ func moreBudgets(from, to Spec) []gain {
 		case t.Limit > f.Limit:
 			list = append(list, replaced(field, d.words(t.Limit), d.words(f.Limit)))
 		}
+		if f.Rate != 0 && stays && (t.Rate == 0 || t.Rate > f.Rate) {
+			to := "no rate"
+			if t.Rate != 0 {
+				to = RateWords(t.Rate)
+			}
+			list = append(list, replaced(field+".rate", to, RateWords(f.Rate)))
+		}
 		if stays && t.Guarantee < f.Guarantee {
 			list = append(list, replaced(field+".guarantee", t.Guarantee.String(), f.Guarantee.String()))
 		}

@@ -149,7 +149,7 @@ var full = Spec{
 		Artifacts: &Artifacts{[]string{"/out"}, "manual", "atomic"},
 		Kill:      Kill{"atomic", time.Second},
 	},
-	Budgets:  map[Dimension]Budget{Memory: {5, Mediated, []Claim{ResourceUsage}, FromSpec}},
+	Budgets:  map[Dimension]Budget{CPU: {5, Mediated, []Claim{ResourceUsage}, FromSpec, 500}},
 	Evidence: []Claim{ProcessTree},
 	Accept:   []Weakening{"host-sys"},
 }

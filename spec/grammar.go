@@ -249,7 +249,7 @@ func killShape() shape[Kill] {
 func budgetsShape() shape[map[Dimension]Budget] {
 	var fields []field[map[Dimension]Budget]
 	for _, d := range Dimensions {
-		fields = append(fields, key(string(d), limitDoc(d), budgetShape(limitShape(d)), func(m *map[Dimension]Budget, b Budget) {
+		fields = append(fields, key(string(d), limitDoc(d), budgetShape(d, limitShape(d)), func(m *map[Dimension]Budget, b Budget) {
 			if *m == nil {
 				*m = map[Dimension]Budget{}
 			}
@@ -279,15 +279,20 @@ func limitShape(d Dimension) shape[int64] {
 	return sizeShape()
 }
 
-func budgetShape(limit shape[int64]) shape[Budget] {
+func budgetShape(d Dimension, limit shape[int64]) shape[Budget] {
 	bare := mapped(limit, func(n int64) Budget { return Budget{Limit: n} })
-	full := object("a budget",
+	fields := []field[Budget]{
 		required(key("limit", "the bound", limit, func(b *Budget, v int64) { b.Limit = v })),
 		key("guarantee", "how strongly it must be held; enforced unless set",
 			mapped(choice("guarantee", guarantees), guaranteeNamed), func(b *Budget, v Enforcement) { b.Guarantee = v }),
 		key("evidence", "what the report must show of it", list(choice("evidence claim", Claims), 0),
 			func(b *Budget, v []Claim) { b.Evidence = v }),
-	)
+	}
+	if d == CPU {
+		fields = append(fields, key("rate", `how much of one processor may be used at a time, as in "50%"; above 100% is more than one`,
+			text(ParseRate, schema{Pattern: ratePattern}), func(b *Budget, v int64) { b.Rate = v }))
+	}
+	full := object("a budget", fields...)
 	return mapped(either("a limit or {limit: ..., guarantee: ..., evidence: [...]}", &bare, nil, &full), Budget.withDefaults)
 }
 

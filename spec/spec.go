@@ -194,6 +194,7 @@ type Budget struct {
 	Guarantee Enforcement `json:"guarantee"`
 	Evidence  []Claim     `json:"evidence,omitempty"`
 	Origin    Origin      `json:"origin"`
+	Rate      int64       `json:"rate,omitempty"` // of cpu: thousandths of a processor; 0 is no bound
 }
 
 // Enforcement is how strongly something is held. Unsupported, the zero value,

@@ -103,6 +103,23 @@ func ParseDuration(s string) (time.Duration, error) {
 	return d, nil
 }
 
+const ratePattern = `^[1-9][0-9]{0,5}%$`
+
+var rateForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(ratePattern) })
+
+// ParseRate reads a part of one processor such as "50%" or, of two, "200%". The
+// result is in thousandths of a processor.
+func ParseRate(s string) (int64, error) {
+	if !rateForm().MatchString(s) {
+		return 0, badValue(`write whole percents of one processor, as in "50%" or "200%"`, "%s is not a rate", quote(s))
+	}
+	n, err := strconv.ParseInt(strings.TrimSuffix(s, "%"), 10, 64)
+	return n * 10, err
+}
+
+// RateWords is a rate as ParseRate reads it.
+func RateWords(rate int64) string { return strconv.FormatInt(rate/10, 10) + "%" }
+
 // ParseLimit reads a budget's limit in the form of its dimension: a duration,
 // a size, or a count.
 func ParseLimit(d Dimension, s string) (int64, error) {

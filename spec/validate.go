@@ -223,6 +223,12 @@ func (v *validator) budgets(s Spec) {
 		}
 		b := s.Budgets[d]
 		v.check(field, checkLimit(b.Limit))
+		switch {
+		case b.Rate != 0 && d != CPU:
+			v.check(field+".rate", badValue("take it out", "only cpu has a rate"))
+		case b.Rate < 0 || b.Rate%10 != 0 || b.Rate > 999999*10:
+			v.check(field+".rate", badValue("write it in whole percents", "rate %d is no number of percents", b.Rate))
+		}
 		if b.Guarantee < Unsupported || b.Guarantee > Enforced {
 			v.check(field, badValue("", "no guarantee has the number %d", int(b.Guarantee)))
 		}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"sync"
 
+	"github.com/bvisor/bvisor/internal/cgroup"
 	"github.com/bvisor/bvisor/plan"
 )
 
@@ -17,10 +18,23 @@ type Backend struct {
 
 	mu      sync.Mutex
 	profile *plan.Profile
+
+	parent   string // where groups are made; empty is found
+	groups   sync.Once
+	below    *cgroup.Place
+	belowErr error
 }
 
 // New returns the Linux backend.
 func New() *Backend { return &Backend{} }
+
+// Below returns the Linux backend that makes its groups below parent, a directory
+// of a cgroup2 file system that is delegated to the caller.
+func Below(parent string) *Backend { return &Backend{parent: parent} }
+
+// Circumstances is what a profile depends on that differs between processes of
+// one user: which group they are in, and which one they were told to use.
+func (b *Backend) Circumstances() string { return cgroup.Own() + " " + b.parent }
 
 // Name implements backend.Backend.
 func (b *Backend) Name() string { return "linux" }
@@ -31,7 +45,7 @@ func (b *Backend) Probe(ctx context.Context) (plan.Profile, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.profile == nil {
-		p, err := probe(ctx)
+		p, err := b.probe(ctx)
 		if err != nil {
 			return plan.Profile{}, err
 		}

@@ -32,7 +32,7 @@ type boot struct {
 // bootKinds are the requirements that the boot holds, each with what it does to
 // the program.
 var bootKinds = []plan.Kind{
-	plan.UserNamespace, plan.MountNamespace, plan.PIDNamespace, plan.IPCNamespace, plan.UTSNamespace, plan.CgroupNamespace,
+	plan.UserNamespace, plan.MountNamespace, plan.PIDNamespace, plan.IPCNamespace, plan.UTSNamespace,
 	plan.NetworkNamespace, plan.NetworkLoopback, plan.NewSession, plan.DefaultSignals, plan.FixedUmask, plan.DeathSignal, plan.NotDumpable, plan.NoCapabilities,
 }
 
@@ -126,6 +126,9 @@ func (l *lowering) takeDescriptors(failed launcher.Label) {
 	first := 1                            // of the workload's
 	if leases(l.env) {
 		first = 2 // behind the environment
+	}
+	if l.slots.leaf != 0 {
+		targets = append([]int{l.slots.leaf}, targets...)
 	}
 	for n := bootHandover + 1; len(handed) < first+len(targets); n++ {
 		handed = append(handed, n)

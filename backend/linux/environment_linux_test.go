@@ -36,7 +36,7 @@ func TestLeasedValuesAreNotInTheProgram(t *testing.T) {
 		if refusal != nil {
 			t.Fatal(refusal)
 		}
-		program, err := lower(p, r.(*resolution), []secret.Value{v}, newSlots(nil))
+		program, err := lower(p, r.(*resolution), []secret.Value{v}, newSlots(nil, false))
 		if err != nil {
 			t.Fatal(err)
 		}

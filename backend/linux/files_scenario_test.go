@@ -69,6 +69,9 @@ func TestMountsAndLandlockHoldAlone(t *testing.T) {
 	run(t, mods{m, accept("no-landlock")}, "write", root+"/in/file").denied(t, plan.Filesystem, unix.EROFS)
 	run(t, mods{m, accept("no-landlock")}, "read", root+"/in/file").succeeds(t)
 	alone := mods{m, accept("visible-host-paths", "host-devices", "host-proc", "host-sys")}
+	if needsMounts(t, alone) {
+		return
+	}
 	run(t, alone, "read", root+"/out/secret").denied(t, plan.Filesystem, unix.EACCES)
 	run(t, alone, "write", root+"/in/file").denied(t, plan.Filesystem, unix.EACCES)
 	run(t, alone, "truncate", root+"/in/file").denied(t, plan.Filesystem, unix.EACCES)

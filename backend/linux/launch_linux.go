@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bvisor/bvisor/backend"
+	"github.com/bvisor/bvisor/internal/cgroup"
 	"github.com/bvisor/bvisor/internal/launcher"
 	"github.com/bvisor/bvisor/report"
 	"github.com/bvisor/bvisor/spec"
@@ -76,12 +77,15 @@ func (r *run) launchAll(ctx context.Context) (report.Observation, error) {
 // answer. keep says whether that has not happened.
 func (r *run) arm(ctx context.Context) (keep func() bool, err error) {
 	p := r.launch.Plan
-	r.slots = newSlots(p.Resolved.Spec.Capabilities.FDs)
+	r.slots = slotsOf(p)
 	if err := r.placeholders(); err != nil {
 		return nil, &setupError{"placeholders", err}
 	}
 	if r.guard, err = newGuard(p.Resolved.Roots, r.lost); err != nil {
 		return nil, &setupError{"watch", err}
+	}
+	if err := r.makeLeaf(); err != nil {
+		return nil, &setupError{"cgroup", err}
 	}
 	if r.image, err = r.backend.images.of(p, r.res, r.launch.Env, r.slots); err != nil {
 		return nil, err
@@ -160,6 +164,13 @@ type run struct {
 	observer        int      // the listener of the observing filter, -1 without one
 	witness         *witness // who serves it
 
+	leaf      *cgroup.Leaf             // the workload's group, nil without
+	group     string                   // as /proc/PID/cgroup names it
+	limited   map[spec.Dimension]int64 // what the leaf's files say
+	cpuBefore int64                    // what the workload had used before the barrier opened
+	meter     *meter
+	accounts  *accounts // the leaf's figures at the end
+
 	digest   string // of the program
 	posture  *report.Posture
 	mismatch string // what the posture lacks
@@ -179,6 +190,12 @@ func (r *run) settle() {
 	}
 	r.witness.finish()
 	r.endGuard()
+	r.meter.finish()
+	if r.leaf != nil {
+		if err := r.leaf.Remove(); err != nil && r.fault == nil {
+			r.fault = fmt.Errorf("remove the group: %w", err)
+		}
+	}
 	r.removePlaceholders()
 	for _, c := range r.closers {
 		c.Close()
@@ -232,6 +249,18 @@ func (r *run) begin() (err error) {
 		}
 		r.own(r.environment)
 		files = append(files, r.environment)
+	}
+	if r.leaf != nil {
+		f, err := r.leaf.Birthplace()
+		if err != nil {
+			return err
+		}
+		ours = append(ours, f)
+		d, err := describeDescriptor(r.slots.leaf, "leaf", f)
+		if err != nil {
+			return err
+		}
+		r.table, files = append(r.table, d), append(files, f)
 	}
 	add := func(fd int, role string, f *os.File, err error) error {
 		if err != nil {
@@ -358,11 +387,19 @@ func (r *run) open(ctx context.Context, wanted bool) {
 		r.letGo()
 		return
 	}
+	if r.fault = r.beginMeter(); r.fault != nil {
+		r.letGo()
+		return
+	}
 	r.opened = monotonic()
 	for _, s := range r.streams {
 		s.relay(r.watch, map[string]io.Writer{"stdout": r.launch.Stdout, "stderr": r.launch.Stderr, spec.StreamTTY: r.launch.Stdout}[s.name])
 	}
-	r.stop = r.watch.begin(ctx, r.workload, func() {
+	var kill func()
+	if r.leaf != nil {
+		kill = func() { _ = r.leaf.Kill() } // if it fails, what comes next does not
+	}
+	r.stop = r.watch.begin(ctx, r.workload, kill, func() {
 		r.became.Store(becameProgram(r.pid, r.workload))
 		r.letGo()
 	})
@@ -388,6 +425,9 @@ func (r *run) awaitEnd() {
 	}
 	r.letGo()
 	r.gone = monotonic()
+	r.meter.finish()
+	r.meter = nil
+	r.account()
 	r.witness.finish()
 	r.endGuard()
 	patience := time.Duration(0)

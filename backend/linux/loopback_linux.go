@@ -78,7 +78,7 @@ func (l *lowering) raiseLoopback() {
 // datagram socket connects only where there is a route. lo is the first
 // interface of a namespace; where modules for tunnels are loaded, the kernel may
 // put more into each (net.core.fb_tunnels_only_for_init_net).
-func tryLoopback(p *launcher.Program, try func(fact, text string, o launcher.Op) launcher.Op, expect func(int64)) {
+func tryLoopback(p *launcher.Program, try tryFunc, expect func(int64)) {
 	socket, opened := datagram(p, unix.AF_INET, "AF_INET")
 	opened.Ignore()
 	try("loopback.up", "ioctl(SIOCSIFFLAGS, {lo, IFF_UP})", raise(p, socket))

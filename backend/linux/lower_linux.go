@@ -27,16 +27,25 @@ type slots struct {
 	netRecv int   // init's: the network namespace comes here, and end of file when the launcher is gone
 	control int   // read end: the barrier's byte, and end of file when the supervisor is gone
 	status  int   // where every message goes
+	leaf    int   // where the workload is born; 0 is beside its parent
 }
 
 // newSlots puts our own descriptors behind everything that the workload keeps,
 // so that one close_range(2) tells them apart.
-func newSlots(passed []int) slots {
+func newSlots(passed []int, leaf bool) slots {
 	first := 3
 	for _, fd := range passed {
 		first = max(first, fd+1)
 	}
-	return slots{passed: slices.Clone(passed), netRecv: first, control: first + 1, status: first + 2}
+	s := slots{passed: slices.Clone(passed), netRecv: first, control: first + 1, status: first + 2}
+	if leaf {
+		s.leaf = first + 3
+	}
+	return s
+}
+
+func slotsOf(p plan.Plan) slots {
+	return newSlots(p.Resolved.Spec.Capabilities.FDs, uses(p, prefixLeaf))
 }
 
 // lowering is what the steps share while a plan becomes a program.
@@ -94,9 +103,10 @@ func lower(p plan.Plan, res *resolution, env []secret.Value, s slots) (*launcher
 	l.joinNetwork()
 	l.launcherLives()
 	l.Begin(launcher.RoleInit, "privileges")
-	l.dropPrivileges() // before the workload exists: it never had a capability
+	l.dropPrivileges() // before the workload exists: it never had a capability but for groupRoot
 	l.dumpable(0)      // before, too: what fails from here on, fails beside the workload
 	l.forkWorkload(workload)
+	l.leaveLeaf()
 	if l.has(plan.LandlockDomain) {
 		l.Call("close", unix.SYS_CLOSE, l.ruleset)
 	}
@@ -109,6 +119,7 @@ func lower(p plan.Plan, res *resolution, env []secret.Value, s slots) (*launcher
 	l.dumpable(1) // again: the supervisor reads its posture
 	l.dieWithParent()
 	l.Call("close", unix.SYS_CLOSE, launcher.Flag(l.slots.netRecv, "from launcher"))
+	l.enterLeaf()
 	l.newSession()
 	l.newTerminal()
 	l.limits()
@@ -214,12 +225,13 @@ var namespaceFlags = []struct {
 	{plan.NetworkNamespace, unix.CLONE_NEWNET, "CLONE_NEWNET"},
 }
 
-// namespaces makes all of them but the network's in one call: the user
-// namespace comes first and owns the others (user_namespaces(7)).
+// namespaces makes all of them but two in one call: the user namespace comes
+// first and owns the others (user_namespaces(7)). The network's takes longest,
+// see network; the cgroup's shows whoever makes it as its root, see groupRoot.
 func (l *lowering) namespaces() {
 	flags, text := 0, ""
 	for _, n := range namespaceFlags {
-		if l.has(n.kind) && n.kind != plan.NetworkNamespace {
+		if l.has(n.kind) && n.kind != plan.NetworkNamespace && n.kind != plan.CgroupNamespace {
 			flags |= n.flag
 			if text != "" {
 				text += "|"
@@ -455,7 +467,7 @@ func (l *lowering) dropPrivileges() {
 			l.Call("prctl", unix.SYS_PRCTL, launcher.Flag(unix.PR_CAPBSET_DROP, "PR_CAPBSET_DROP"), launcher.Int(c))
 		}
 	}
-	l.noCapabilities()
+	l.groupRoot()
 	if l.has(plan.NoNewPrivileges) {
 		l.Call("prctl", unix.SYS_PRCTL, launcher.Flag(unix.PR_SET_NO_NEW_PRIVS, "PR_SET_NO_NEW_PRIVS"), launcher.Int(1), launcher.Int(0), launcher.Int(0), launcher.Int(0))
 	}
@@ -466,8 +478,13 @@ func (l *lowering) dropPrivileges() {
 // such a child from others by __WCLONE, and execve(2) turns it into an ordinary
 // one. So the kernel itself says, at the end, whether the exec happened.
 func (l *lowering) forkWorkload(child launcher.Label) {
-	l.Call("clone", unix.SYS_CLONE, launcher.Flag(0, "0 (no exit signal)"), launcher.Int(0), launcher.Int(0), launcher.Int(0), launcher.Int(0)).
-		To(launcher.Addr(l.workload)).If(launcher.Int(0), child)
+	var fork launcher.Op
+	if l.slots.leaf != 0 {
+		fork = l.intoLeaf()
+	} else {
+		fork = l.Call("clone", unix.SYS_CLONE, launcher.Flag(0, "0 (no exit signal)"), launcher.Int(0), launcher.Int(0), launcher.Int(0), launcher.Int(0))
+	}
+	fork.To(launcher.Addr(l.workload)).If(launcher.Int(0), child)
 }
 
 // reap is the life of init: wait for the workload, reaping what is left to it
@@ -520,8 +537,8 @@ func (l *lowering) limits() {
 		set(unix.RLIMIT_CORE, "RLIMIT_CORE", coreLimit)
 	}
 	for _, b := range l.plan.Budgets {
-		if b.Dimension == spec.Handles {
-			set(unix.RLIMIT_NOFILE, "RLIMIT_NOFILE", b.Limit)
+		if limit, ok := rlimitOf(b); ok {
+			set(limit.resource, limit.text, limit.value)
 		}
 	}
 	l.done("limits")

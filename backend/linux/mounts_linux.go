@@ -49,6 +49,9 @@ type mount struct {
 // paths are inside the new root, absolute ones on the host.
 func (l *lowering) mounts() error {
 	l.closed = closedProc(l.plan)
+	if l.slots.leaf != 0 {
+		l.closed = append(slices.Clone(l.closed), "1/cgroup") // it would name the supervisor's group
+	}
 	abi, _ := l.param(plan.LandlockDomain, "abi")
 	if l.has(plan.LandlockDomain) {
 		l.makeRuleset(abi)

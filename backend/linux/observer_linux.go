@@ -96,7 +96,7 @@ func passed(oob []byte) (int, error) {
 
 // tryObserver finds out whether a filter can have a listener: once nobody
 // serves it any more, the filter's calls fail with ENOSYS.
-func tryObserver(p *launcher.Program, try func(fact, text string, o launcher.Op) launcher.Op, last func() launcher.Arg, expect func(int64)) error {
+func tryObserver(p *launcher.Program, try tryFunc, last func() launcher.Arg, expect func(int64)) error {
 	f, err := seccomp.CompileObserver(runtime.GOARCH)
 	if err != nil {
 		return err

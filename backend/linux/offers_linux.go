@@ -34,6 +34,11 @@ func (h *host) read(name, value, learned string, err error) {
 	h.add(f)
 }
 
+// unavailable notes what lacks, by a word of its own.
+func (h *host) unavailable(name, value, learned, detail string) {
+	h.add(plan.Fact{Name: name, Value: value, Learned: learned, Detail: detail})
+}
+
 // fact returns one by name; what is not known is not available.
 func (h *host) fact(name string) plan.Fact {
 	for _, f := range h.facts {
@@ -54,25 +59,6 @@ func (h *host) abi() int {
 		return 0
 	}
 	return n
-}
-
-// cgroups notes which hierarchy this host has; nothing is exercised because
-// nothing of it is used yet.
-func (h *host) cgroups() {
-	mounts, err := hostMounts()
-	of := func(fsType string) bool {
-		return slices.ContainsFunc(mounts, func(m hostMount) bool { return m.fsType == fsType })
-	}
-	kind := "none"
-	switch v1, v2 := of("cgroup"), of("cgroup2"); {
-	case v1 && v2:
-		kind = "hybrid"
-	case v1:
-		kind = "v1"
-	case v2:
-		kind = "v2"
-	}
-	h.read("cgroup", kind, "read: /proc/self/mountinfo", err)
 }
 
 // because words the first of the facts that is not available.
@@ -187,10 +173,21 @@ func (h *host) offers() []plan.Offer {
 		offer(k, "seccomp filter", "use a kernel with CONFIG_SECCOMP_FILTER", filterFacts, way(kinds(plan.CallFilter), filter))
 	}
 	tree := []string{"launcher", "namespace.pid", "namespace.pid.init"}
-	offer(plan.SpawnProcesses, "pid namespace", namespaceRemedy, tree, way(kinds(plan.PIDNamespace), mechanism("pid-namespace")))
+	ownTree := way(kinds(plan.PIDNamespace), mechanism("pid-namespace"))
 	single := way(kinds(plan.DeathSignal, plan.CallFilter), mechanism("parent-death-signal"))
 	single.Lacks = []string{plan.FeatureDescendants}
-	offer(plan.KillTree, "pid namespace", namespaceRemedy, tree, way(kinds(plan.PIDNamespace), mechanism("pid-namespace")), single)
+	alive, ended := []plan.Way{ownTree}, []plan.Way{ownTree, single}
+	if h.has(leafFacts...) {
+		group := way(nil, mechanism(mechanismKill))
+		alive = append(alive, group)
+		group.Lacks = []string{plan.FeatureWithSupervisor}
+		ended = append(ended, group)
+		if !h.has(tree...) {
+			tree = run
+		}
+	}
+	offer(plan.SpawnProcesses, "pid namespace", namespaceRemedy, tree, alive...)
+	offer(plan.KillTree, "pid namespace", namespaceRemedy, tree, ended...)
 	for k, m := range map[plan.Kind]string{plan.Environment: "execve", plan.FDsNone: "close-range", plan.FDsOnly: "close-range",
 		plan.Launch: "sealed-launcher", plan.CaptureStreams: "pipe", plan.StdinControl: "descriptor"} {
 		mech := mechanism(m)
@@ -202,6 +199,7 @@ func (h *host) offers() []plan.Offer {
 	offer(plan.Terminal, "pseudo-terminal", "mount devpts at /dev/pts, with /dev/ptmx and /dev/tty for everybody", []string{"launcher", "terminal.pty", "terminal.controlling"},
 		way(kinds(plan.NewSession), mechanism("pty"), mechanism("controlling-terminal"))) // a session's leader alone can take one (tty_jobctrl.c)
 	h.budgets(offer, mounted)
+	h.groups(&list)
 	h.notYet(&list)
 	slices.SortFunc(list, func(a, b plan.Offer) int { return strings.Compare(string(a.Kind), string(b.Kind)) })
 	return list
@@ -249,9 +247,13 @@ func (h *host) files(offer offerFunc, mounted []string, domain plan.Mechanism, a
 	}
 }
 
+// shown is what the report can say of a budget that the supervisor or a group
+// of the workload's own holds.
+var shown = []spec.Claim{spec.TerminalOutcome, spec.ResourceUsage, spec.MechanismAttestation}
+
 func (h *host) budgets(offer offerFunc, mounted []string) {
 	budget := func(d spec.Dimension, facts []string, capacity int64, m plan.Mechanism, requires ...plan.Kind) {
-		m.Evidence = []spec.Claim{spec.TerminalOutcome, spec.ResourceUsage, spec.MechanismAttestation}
+		m.Evidence = shown
 		offer(plan.BudgetKind(d), m.Name, namespaceRemedy, facts, plan.Way{Mechanisms: []plan.Mechanism{m}, Requires: requires, Capacity: capacity})
 	}
 	run := []string{"launcher"}
@@ -262,9 +264,58 @@ func (h *host) budgets(offer offerFunc, mounted []string) {
 	if files.Max < 1<<53 {
 		capacity = int64(files.Max)
 	}
-	budget(spec.Handles, run, capacity, mechanism("rlimit.nofile", param("scope", "each process")))
+	budget(spec.Handles, run, capacity, mechanism(mechanismFiles, param("scope", "each process")))
 	budget(spec.Output, run, 0, mechanism("relay", param("then", "kill of the tree")), plan.KillTree)
 	budget(spec.Storage, mounted, 0, mechanism("tmpfs", param("scope", "temp and /dev/shm together")), plan.MountNamespace)
+}
+
+// groups offers what a group of the workload's own holds for all of its
+// processes together, and behind that what setrlimit(2) holds, under its own
+// name and no stronger than it is.
+func (h *host) groups(list *[]plan.Offer) {
+	measured := func(name string, params ...plan.Param) plan.Mechanism {
+		m := mechanism(name, params...)
+		m.Evidence = shown
+		return m
+	}
+	each := func(name string, params ...plan.Param) plan.Mechanism {
+		m := mechanism(name, append(params, param("scope", "each process"))...)
+		m.Enforcement, m.Evidence = spec.Mediated, []spec.Claim{spec.MechanismAttestation}
+		return m
+	}
+	kill := param("then", "kill of the tree")
+	one := func(m plan.Mechanism, requires ...plan.Kind) plan.Way {
+		return plan.Way{Mechanisms: []plan.Mechanism{m}, Requires: requires}
+	}
+	add := func(d spec.Dimension, need string, facts []string, inGroup, otherwise []plan.Way) {
+		o := plan.Offer{Kind: plan.BudgetKind(d), Ways: otherwise}
+		if facts = append(slices.Clone(leafFacts), facts...); h.has(facts...) {
+			o.Ways = append(inGroup, otherwise...)
+		} else {
+			o.Need, o.Fact, o.Remedy = need, h.because(facts...), h.groupRemedy()
+		}
+		*list = append(*list, o)
+	}
+	var nproc []plan.Way
+	if h.has("launcher", "rlimit.nproc.refuses", "rlimit.nproc.per-namespace") {
+		m := mechanism(mechanismNproc, param("scope", "the user namespace"))
+		m.Evidence = []spec.Claim{spec.MechanismAttestation}
+		nproc = append(nproc, one(m, plan.UserNamespace, plan.CallFilter)) // the filter keeps the workload from a namespace of its own
+	}
+	add(spec.Processes, mechanismPids, []string{"cgroup.pids.max"}, []plan.Way{one(measured(mechanismPids, kill), plan.KillTree)}, nproc)
+	add(spec.Memory, mechanismMemory, []string{"cgroup.memory.max", "cgroup.memory.swap.max", "cgroup.memory.oom.group", "cgroup.huge-pages"},
+		[]plan.Way{one(measured(mechanismMemory, param("swap", 0), kill), plan.KillTree)}, []plan.Way{one(each(mechanismAS, param("bounds", "address space")))})
+
+	interval := param("interval", cpuInterval)
+	timed := one(measured(mechanismCPU, interval, kill), plan.KillTree)
+	timed.Lacks = []string{plan.FeatureRate}
+	times := []plan.Way{timed}
+	if h.has("cgroup.cpu.max") {
+		times = append(times, plan.Way{Mechanisms: []plan.Mechanism{measured(mechanismCPU, interval, kill), measured(mechanismRate)}, Requires: []plan.Kind{plan.KillTree}})
+	}
+	seconds := one(each(mechanismSecs))
+	seconds.Lacks = []string{plan.FeatureRate, plan.FeatureSubSecond}
+	add(spec.CPU, mechanismCPU, []string{"cgroup.cpu.stat"}, times, []plan.Way{seconds})
 }
 
 // notYet names what this backend does not hold on any host so far, so that a
@@ -272,10 +323,6 @@ func (h *host) budgets(offer offerFunc, mounted []string) {
 func (h *host) notYet(list *[]plan.Offer) {
 	none := func(k plan.Kind, need, fact, remedy string) {
 		*list = append(*list, plan.Offer{Kind: k, Need: need, Fact: fact, Remedy: remedy})
-	}
-	cgroup := "the linux backend of this version places nothing into cgroups; this host's hierarchy is " + h.fact("cgroup").Value
-	for d, need := range map[spec.Dimension]string{spec.CPU: "cgroup v2: cpu.stat", spec.Memory: "cgroup v2: memory.max", spec.Processes: "cgroup v2: pids.max"} {
-		none(plan.BudgetKind(d), need, cgroup, "drop the budget, or bound the whole of bvisor from outside (for example with systemd-run --scope -p)")
 	}
 	none(plan.BudgetKind(spec.Network_), "userspace network stack", "the linux backend of this version has no network stack of its own", "drop the budget: without a grant there is no network")
 	none(plan.NetworkAllowList, "userspace network stack", "the linux backend of this version has no network stack of its own", "accept: [host-network] to give the workload the host's whole network")

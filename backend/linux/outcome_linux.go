@@ -86,6 +86,12 @@ func (r *run) outcome(e *report.Exit) report.Outcome {
 		return failed("posture: %s", r.mismatch)
 	case wanted.Status != "":
 		return wanted
+	case r.accounts.killedByHost():
+		return report.Outcome{Status: report.Killed, Reason: "the host ran out of memory"}
+	case r.exceeded() != "" && r.executed():
+		return report.Outcome{Status: report.BudgetExceeded, Reason: string(r.exceeded())}
+	case r.exceeded() != "":
+		return failed("budgets: the limit on %s was reached before the workload ran", r.exceeded())
 	case r.ended != nil && !r.ended.Executed && unix.WaitStatus(r.ended.WaitStatus).Signaled():
 		// Also where the supervisor met it half read, or at the barrier.
 		return failed("exec: the workload was killed before it became the program")
@@ -186,12 +192,13 @@ func (r *run) budgets(o report.Observation) []report.BudgetResult {
 				if used > b.Limit {
 					res.Finding = "exceeded"
 				}
-			case spec.Handles, spec.Storage:
-				// The kernel refuses what is over the limit (EMFILE, ENOSPC).
+			case spec.Handles, spec.Storage, spec.Processes:
+				// The kernel refuses what is over the limit (EMFILE, ENOSPC, EAGAIN).
 				if res.ReadBack != nil {
 					res.Finding = "within"
 				}
 			}
+			r.accounts.finding(b, &res)
 		}
 		list = append(list, res)
 	}
@@ -254,6 +261,9 @@ func (r *run) facts(o report.Observation) []report.Fact {
 	}
 	for _, name := range r.cleared {
 		add(report.PlaceholderRemoved, field("path", name))
+	}
+	if a := r.accounts; a != nil {
+		add(report.GroupEmptied, field("by", "cgroup.events: populated"), field("group", r.group), field("survivors", a.survivors))
 	}
 	switch {
 	case r.watch.killed || r.ended == nil && r.last != nil && r.last.InitReaped:

@@ -4,6 +4,7 @@ package linux
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -61,7 +62,7 @@ func readSettled(pid int) (*settled, error) {
 	if s.session = st.Session; st.Terminal != 0 {
 		s.terminal = deviceNumber(unix.Major(st.Terminal), unix.Minor(st.Terminal))
 	}
-	for _, l := range limits {
+	for _, l := range rlimits {
 		var got unix.Rlimit
 		if err := unix.Prlimit(pid, l.resource, nil, &got); err != nil {
 			return nil, fmt.Errorf("prlimit %s: %w", l.name, err)
@@ -103,6 +104,12 @@ func (r *run) readPosture() {
 	if r.terminal != nil && r.posture.Terminal != r.terminal.number {
 		lacks = append(lacks, "its controlling terminal is "+strconv.Quote(r.posture.Terminal)+", expected "+r.terminal.number)
 	}
+	elsewhere, err := r.readGroup()
+	if err != nil && !hasEnded(r.workload) {
+		r.fault = fmt.Errorf("read back the cgroup: %w", err)
+		return
+	}
+	lacks = append(lacks, elsewhere...)
 	if changed, err := r.executableChanged(); err != nil || changed {
 		lacks = append(lacks, "the executable changed after it was hashed")
 	}
@@ -126,12 +133,6 @@ func hasEnded(pidfd int) bool {
 		}
 	}
 }
-
-// limits are the resource limits that are read back.
-var limits = []struct {
-	name     string
-	resource int
-}{{"core", unix.RLIMIT_CORE}, {"nofile", unix.RLIMIT_NOFILE}}
 
 // bounded is a limit as a report writes it.
 func bounded(limit uint64) int64 {
@@ -218,9 +219,9 @@ func lacking(p plan.Plan, got *report.Posture, s slots) []string {
 		}
 	}
 	for _, b := range p.Budgets {
-		if b.Dimension == spec.Handles {
-			i := slices.IndexFunc(got.Limits, func(l report.Limit) bool { return l.Name == "nofile" })
-			expect(got.Limits[i].Hard == b.Limit, "the limit on open files is %d, expected %d", got.Limits[i].Hard, b.Limit)
+		if want, ok := rlimitOf(b); ok {
+			i := slices.IndexFunc(got.Limits, func(l report.Limit) bool { return l.Name == want.name })
+			expect(got.Limits[i].Soft == want.value && got.Limits[i].Hard == want.value, "%s is %d, expected %d", want.text, got.Limits[i].Hard, want.value)
 		}
 	}
 	expect(got.UID == p.Resolved.UID && got.GID == p.Resolved.GID, "its ids are %d:%d, expected %d:%d", got.UID, got.GID, p.Resolved.UID, p.Resolved.GID)
@@ -238,14 +239,16 @@ func lacking(p plan.Plan, got *report.Posture, s slots) []string {
 // readBudgets reads back what was set.
 func (r *run) readBudgets() {
 	r.readBack = map[spec.Dimension]int64{}
-	for _, l := range r.posture.Limits {
-		if l.Name == "nofile" {
-			r.readBack[spec.Handles] = l.Hard
+	for _, b := range r.launch.Plan.Budgets {
+		if want, ok := rlimitOf(b); ok {
+			i := slices.IndexFunc(r.posture.Limits, func(l report.Limit) bool { return l.Name == want.name })
+			r.readBack[b.Dimension] = r.posture.Limits[i].Hard*want.unit - want.ours
 		}
 	}
 	if r.settled.storage != 0 {
 		r.readBack[spec.Storage] = r.settled.storage
 	}
+	maps.Copy(r.readBack, r.limited)
 }
 
 // executableChanged compares the program with what was hashed: a file can be

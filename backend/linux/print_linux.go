@@ -23,7 +23,7 @@ func (b *Backend) Print(w io.Writer, p plan.Plan, r backend.Resolution) error {
 	for _, e := range p.Resolved.Spec.Capabilities.Environment {
 		env = append(env, secret.Value{Name: e.Name, Value: e.Value, Reference: e.Lease})
 	}
-	program, err := lower(p, res, env, newSlots(p.Resolved.Spec.Capabilities.FDs))
+	program, err := lower(p, res, env, slotsOf(p))
 	if err != nil {
 		return err
 	}

@@ -34,9 +34,12 @@ type trial struct {
 
 const notTried = 1 << 40
 
+// tryFunc has the result of a call become a fact, whatever it is.
+type tryFunc = func(fact, text string, o launcher.Op) launcher.Op
+
 // probe exercises every mechanism in a throwaway child, started and walked
 // like any launch. What it finds, errno included, is the profile.
-func probe(ctx context.Context) (plan.Profile, error) {
+func (b *Backend) probe(ctx context.Context) (plan.Profile, error) {
 	if err := ctx.Err(); err != nil {
 		return plan.Profile{}, err
 	}
@@ -52,14 +55,18 @@ func probe(ctx context.Context) (plan.Profile, error) {
 	}
 	lastCap, err := os.ReadFile("/proc/sys/kernel/cap_last_cap")
 	h.read("capabilities.last", strings.TrimSpace(string(lastCap)), "read: /proc/sys/kernel/cap_last_cap", err)
-	h.cgroups()
+	birth, done := b.cgroups(&h)
+	defer done()
+	if birth != nil {
+		defer birth.Close()
+	}
 	master, slave, err := trialTerminal()
 	h.read("terminal.pty", "available", "exercised: ioctl(/dev/ptmx, TIOCGPTPEER), fstat(/dev/tty)", err)
 	if err == nil {
 		defer master.Close()
 		defer slave.Close()
 	}
-	trials, err := exercise(abi, slave)
+	trials, err := exercise(abi, slave, birth)
 	h.read("launcher", "available", "exercised: execve of a sealed memfd", err)
 	for _, t := range trials {
 		h.add(t.factValue())
@@ -79,6 +86,8 @@ func (t trial) factValue() plan.Fact {
 	switch {
 	case t.result == notTried:
 		f.Value, f.Learned, f.Detail = "unknown", "not exercised: an earlier step failed", ""
+	case t.exact && t.want < 0 && t.result >= 0:
+		f.Value, f.Detail = "unavailable", "it succeeds, expected "+result(t.want)
 	case t.exact && t.result != t.want:
 		f.Value, f.Detail = "unavailable", fmt.Sprintf("the result is %s, expected %s", result(t.result), result(t.want))
 	case !t.exact && t.result < 0:
@@ -96,7 +105,7 @@ func result(n int64) string {
 
 // exercise walks one program that tries everything in the order in which a
 // launch uses it.
-func exercise(abi int, terminal *os.File) ([]trial, error) {
+func exercise(abi int, terminal, birth *os.File) ([]trial, error) {
 	p := &launcher.Program{}
 	var trials []trial
 	const room = 64
@@ -116,8 +125,8 @@ func exercise(abi int, terminal *os.File) ([]trial, error) {
 	mounted, done, child := p.NewLabel(), p.NewLabel(), p.NewLabel()
 	p.OnFailure(done)
 	p.Begin(launcher.RoleLauncher, "probe")
-	const status, tty = 4, 5
-	p.Call("close_range", unix.SYS_CLOSE_RANGE, launcher.Int(tty+1), launcher.Flag(uint32(1<<32-1), "~0"), launcher.Int(0))
+	const status, tty, leaf = 4, 5, 6
+	p.Call("close_range", unix.SYS_CLOSE_RANGE, launcher.Int(leaf+1), launcher.Flag(uint32(1<<32-1), "~0"), launcher.Int(0))
 	try("terminal.controlling", "ioctl(TIOCSCTTY)", p.Call("ioctl", unix.SYS_IOCTL, launcher.Int(tty), launcher.Flag(unix.TIOCSCTTY, "TIOCSCTTY"), launcher.Int(0)))
 	unshare := func(fact string, flag int, name string) launcher.Op {
 		return try(fact, "unshare("+name+")", p.Call("unshare", unix.SYS_UNSHARE, launcher.Flag(flag, name)))
@@ -126,6 +135,10 @@ func exercise(abi int, terminal *os.File) ([]trial, error) {
 	for _, m := range []struct{ name, text string }{{"setgroups", "deny"}, {"uid_map", fmt.Sprintf("%d %d 1", os.Geteuid(), os.Geteuid())}, {"gid_map", fmt.Sprintf("%d %d 1", os.Getegid(), os.Getegid())}} {
 		p.Call("openat", unix.SYS_OPENAT, at, p.Str("/proc/self/"+m.name), launcher.Flag(unix.O_WRONLY|unix.O_CLOEXEC, "O_WRONLY"), launcher.Int(0)).To(launcher.Addr(file)).Ignore()
 		try("namespace.user."+m.name, "write to /proc/self/"+m.name, p.Call("write", unix.SYS_WRITE, file, p.Str(m.text), launcher.Int(len(m.text))))
+	}
+	tryProcessLimit(p, try, expect)
+	if birth != nil {
+		tryBirth(p, leaf, try)
 	}
 	for _, n := range namespaceFlags {
 		if n.kind == plan.UserNamespace || n.kind == plan.MountNamespace {
@@ -201,7 +214,7 @@ func exercise(abi int, terminal *os.File) ([]trial, error) {
 	p.Call("write", unix.SYS_WRITE, launcher.Int(status), results, launcher.Int(len(words))).Ignore()
 	p.Call("exit_group", unix.SYS_EXIT_GROUP, launcher.Int(0))
 
-	got, err := runProbe(p, len(words), terminal)
+	got, err := runProbe(p, len(words), terminal, birth)
 	if err != nil {
 		return trials, err
 	}
@@ -212,7 +225,7 @@ func exercise(abi int, terminal *os.File) ([]trial, error) {
 }
 
 // runProbe starts the program with a pipe for its results.
-func runProbe(p *launcher.Program, size int, terminal *os.File) ([]byte, error) {
+func runProbe(p *launcher.Program, size int, terminal, birth *os.File) ([]byte, error) {
 	image, err := p.Image().Seal()
 	if err != nil {
 		return nil, err
@@ -228,7 +241,7 @@ func runProbe(p *launcher.Program, size int, terminal *os.File) ([]byte, error) 
 		return nil, err
 	}
 	defer read.Close()
-	child, err := launcher.Start(image, "bvisor-probe", []*os.File{null, null, null, null, write, terminal}, &syscall.SysProcAttr{Setsid: true})
+	child, err := launcher.Start(image, "bvisor-probe", []*os.File{null, null, null, null, write, terminal, birth}, &syscall.SysProcAttr{Setsid: true})
 	write.Close()
 	if err != nil {
 		return nil, err

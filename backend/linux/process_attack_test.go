@@ -320,7 +320,7 @@ func TestSetUserIDGainsNothing(t *testing.T) {
 	c.try("geteuid", unix.SYS_GETEUID)
 	path := c.file(t)
 	must(t, os.Chown(path, 12345, 12345))
-	must(t, os.Chmod(path, 0o6755))
+	must(t, os.Chmod(path, os.ModeSetuid|os.ModeSetgid|0o755))
 	out, err := exec.Command(path).Output()
 	must(t, err)
 	if got := c.read(t, "control", string(out))["geteuid"]; got != 12345 {

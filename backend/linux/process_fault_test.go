@@ -23,6 +23,7 @@ import (
 	"github.com/bvisor/bvisor/backend"
 	"github.com/bvisor/bvisor/internal/launcher"
 	"github.com/bvisor/bvisor/internal/need"
+	"github.com/bvisor/bvisor/internal/sys"
 	"github.com/bvisor/bvisor/plan"
 	"github.com/bvisor/bvisor/report"
 	"github.com/bvisor/bvisor/spec"
@@ -155,7 +156,7 @@ func (f *faulty) runs() {
 }
 
 func (f *faulty) program() *launcher.Program {
-	p, err := lower(f.plan, f.res, nil, newSlots(f.plan.Resolved.Spec.Capabilities.FDs))
+	p, err := lower(f.plan, f.res, nil, slotsOf(f.plan))
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -405,7 +406,7 @@ func faultySpecs() map[string]func(*spec.Spec) {
 			s.Controls, s.Budgets = spec.Controls{Capture: s.Controls.Capture, Kill: s.Controls.Kill}, nil
 		},
 		"the host's /dev, /proc and /sys": accepting("host-devices", "host-proc", "host-sys"),
-		"the host's network":              accepting("host-network"),
+		"the host's network":              accepting("host-network", "unscoped-ipc"),
 		"the host's paths": func(s *spec.Spec) {
 			s.Accept = []spec.Weakening{"visible-host-paths", "host-devices", "host-proc", "host-sys"}
 			s.Capabilities.Filesystem, s.Controls.Expose, s.Controls.Temp = s.Capabilities.Filesystem[:2], nil, nil
@@ -418,8 +419,11 @@ func faultySpecs() map[string]func(*spec.Spec) {
 		"a loopback": func(s *spec.Spec) { s.Capabilities.Network.Loopback = true },
 		"no filter": func(s *spec.Spec) {
 			s.Capabilities.Spawn = spec.SpawnProcesses
-			s.Accept = []spec.Weakening{"unfiltered-calls", "host-network"}
+			s.Accept = []spec.Weakening{"unfiltered-calls", "host-network", "unscoped-ipc"}
 		},
+	}
+	if abi, _ := sys.LandlockABI(); abi < 3 { // without mounts it lets files be truncated
+		delete(m, "the host's paths")
 	}
 	if os.Geteuid() == 0 {
 		m["the host's user namespace"] = accepting("host-user-namespace")

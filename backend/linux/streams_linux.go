@@ -236,6 +236,8 @@ func describeDescriptor(slot int, role string, f *os.File) (report.Descriptor, e
 		want.Writable = true
 	case "network", "status":
 		want.Kind, want.Writable = "socket", true
+	case "leaf":
+		want.Kind, want.Writable = "directory", false
 	case "control":
 		want.Kind, want.Writable = "pipe", false
 	}

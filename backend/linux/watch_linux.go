@@ -40,6 +40,10 @@ func newWatch(p plan.Plan) *watch {
 	return w
 }
 
+// initPatience is how long init may take to say how a killed tree ended, before
+// it is killed itself.
+const initPatience = time.Second
+
 // because records the first reason for ending the run.
 func (w *watch) because(o report.Outcome) bool {
 	w.mu.Lock()
@@ -87,9 +91,10 @@ func (w *watch) admit(n int) int {
 }
 
 // begin starts the deadline. SIGTERM goes to the workload's first process;
-// after the grace everything is killed. stop ends the watch and returns when
-// it has no further effect.
-func (w *watch) begin(ctx context.Context, pidfd int, letGo func()) (stop func()) {
+// after the grace everything is killed. Who can kill the tree and leave init
+// alive, to tell how that went, hands over kill. stop ends the watch and returns
+// when it has no further effect.
+func (w *watch) begin(ctx context.Context, pidfd int, kill, letGo func()) (stop func()) {
 	done, finished := make(chan struct{}), make(chan struct{})
 	var deadline <-chan time.Time
 	var timer *time.Timer
@@ -125,6 +130,14 @@ func (w *watch) begin(ctx context.Context, pidfd int, letGo func()) (stop func()
 		w.mu.Lock()
 		w.killed = true
 		w.mu.Unlock()
+		if kill != nil {
+			kill()
+			select {
+			case <-done:
+				return
+			case <-time.After(initPatience):
+			}
+		}
 		letGo()
 	}()
 	return sync.OnceFunc(func() {

@@ -29,8 +29,10 @@ type cli struct {
 	stdout   io.Writer
 	stderr   io.Writer
 	stateDir string
-	json     bool // errors are JSON lines, too
-	quiet    bool // no hints, nothing that is only good to know
+	// cgroupParent is where the linux backend makes groups; empty is found.
+	cgroupParent string
+	json         bool // errors are JSON lines, too
+	quiet        bool // no hints, nothing that is only good to know
 }
 
 // say writes one message for people. It is made safe for a terminal: a part of
@@ -151,11 +153,18 @@ const auto = "auto"
 // backend returns the backend of that name. The linux one is also what answers
 // on other systems: by refusing, with the system as the reason.
 func (c *cli) backend(name string) (backend.Backend, error) {
+	below := c.cgroupParent
+	if below != "" {
+		var err error
+		if below, err = filepath.Abs(below); err != nil {
+			return nil, usage("--cgroup-parent: %w", err)
+		}
+	}
 	if name == auto || name == "linux" {
-		return linux.New(), nil
+		return linux.Below(below), nil
 	}
 	var all backend.Registry
-	for _, b := range []backend.Backend{linux.New(), inert.New()} {
+	for _, b := range []backend.Backend{linux.Below(below), inert.New()} {
 		if err := all.Register(b); err != nil {
 			return nil, err
 		}

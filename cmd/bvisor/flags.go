@@ -31,6 +31,7 @@ type request struct {
 	dir, spawn, stdin, commit          string
 	tty                                bool
 	budgets                            [len(budgetFlags)]string
+	cpuRate                            string
 	backend                            string
 	problems                           []spec.Problem
 }
@@ -73,6 +74,7 @@ func (q *request) add(f *pflag.FlagSet) {
 	for i, b := range budgetFlags {
 		f.StringVar(&q.budgets[i], b.name, "", "bound: `LIMIT` is "+b.usage)
 	}
+	f.StringVar(&q.cpuRate, "cpu-rate", "", "with --cpu, use at most that much of a processor at a time: `PERCENT` is as in 50%")
 	list(&q.evidence, "evidence", "require that the report can show `CLAIM`")
 	list(&q.accept, "accept", "give up the part `NAME` of the baseline; said aloud everywhere")
 	f.StringVar(&q.backend, "backend", auto, "what holds the boundary: `NAME` is auto, linux or inert")
@@ -253,6 +255,15 @@ func (q *request) merge(s *spec.Spec, cwd string) {
 			s.Budgets[b.dimension] = old
 		})
 	}
+	one(q, "cpu-rate", q.cpuRate, spec.ParseRate, func(n int64) {
+		b, ok := s.Budgets[spec.CPU]
+		if !ok {
+			q.problems = append(q.problems, spec.Problem{Field: "--cpu-rate", Message: "there is no budget of processor time that it could belong to", Hint: "say how much there may be in all with --cpu"})
+			return
+		}
+		b.Rate = n
+		s.Budgets[spec.CPU] = b
+	})
 	each(q, "evidence", q.evidence, spec.ParseClaim, func(v spec.Claim) { s.Evidence = with(s.Evidence, v) })
 	each(q, "accept", q.accept, spec.ParseWeakening, func(v spec.Weakening) { s.Accept = with(s.Accept, v) })
 }

@@ -45,6 +45,7 @@ What is not granted is denied. Nothing runs with less than was asked for.`,
 	root.SetErr(c.stderr)
 	root.SetFlagErrorFunc(badFlag)
 	root.CompletionOptions.HiddenDefaultCmd = false
+	root.PersistentFlags().StringVar(&c.cgroupParent, "cgroup-parent", "", "make the groups that hold budgets below `PATH`, a delegated directory of cgroup v2 (default: what is delegated to this process)")
 	root.PersistentFlags().StringVar(&c.stateDir, "state-dir", "", "directory of the key and the records (default $BVISOR_STATE_DIR, else $XDG_STATE_HOME/bvisor)")
 	root.AddCommand(newRun(c), newPlan(c), newLearn(c), newProbe(c), newVerify(c), newReport(c), newReplay(c), newSpec(c), newKey(c), newSelftest(c), newVersion(c))
 	return root

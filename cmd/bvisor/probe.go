@@ -77,11 +77,14 @@ func profileText(p plan.Profile) []byte {
 	fmt.Fprintf(&out, "profile %s, as uid %d\n", p.Digest(), p.Host.UID)
 
 	var held [][]string
-	var not []plan.Offer
+	var not, weak []plan.Offer
 	for _, o := range p.Offers {
 		if len(o.Ways) == 0 {
 			not = append(not, o)
 			continue
+		}
+		if o.Fact != "" {
+			weak = append(weak, o)
 		}
 		held = append(held, []string{string(o.Kind), strength(o.Ways[0]), mechanisms(o.Ways[0])})
 	}
@@ -94,6 +97,12 @@ func profileText(p plan.Profile) []byte {
 		fmt.Fprintf(&out, "\nnot held: %d\n", len(not))
 		for len(not) > 0 {
 			not = unheld(&out, not)
+		}
+	}
+	if len(weak) > 0 {
+		fmt.Fprintf(&out, "\nheld otherwise than it could be: %d\n", len(weak))
+		for len(weak) > 0 {
+			weak = unheld(&out, weak)
 		}
 	}
 	if len(p.Evidence) > 0 {

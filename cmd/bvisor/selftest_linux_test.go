@@ -30,7 +30,7 @@ func (b onHostNetwork) Launch(ctx context.Context, l backend.Launch) (report.Obs
 		return report.Observation{}, func() {}, err
 	}
 	r := l.Plan.Resolved
-	r.Spec.Accept = []spec.Weakening{"host-network"}
+	r.Spec.Accept = []spec.Weakening{"host-network", "unscoped-ipc"}
 	weaker, refusal := plan.Make(r, p)
 	if refusal != nil {
 		return report.Observation{}, func() {}, refusal

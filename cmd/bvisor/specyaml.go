@@ -68,7 +68,11 @@ func specText(s spec.Spec, remark func(spec.Grant) string) string {
 		line("budgets:")
 		for _, d := range spec.Dimensions {
 			if bound, ok := s.Budgets[d]; ok {
-				line("  %s: {limit: %s, guarantee: %s, evidence: %s}", d, amountText(d, bound.Limit), guaranteeText(bound.Guarantee), inBrackets(bound.Evidence))
+				rate := ""
+				if bound.Rate != 0 {
+					rate = ", rate: " + spec.RateWords(bound.Rate)
+				}
+				line("  %s: {limit: %s%s, guarantee: %s, evidence: %s}", d, amountText(d, bound.Limit), rate, guaranteeText(bound.Guarantee), inBrackets(bound.Evidence))
 			}
 		}
 	}

@@ -97,7 +97,13 @@ func runImage(t testing.TB, p *Program, third *os.File) result {
 		t.Fatal(err)
 	}
 	defer image.Close()
-	name, argv := "/proc/self/fd/"+strconv.Itoa(int(image.Fd())), []string{"machine"}
+	// A number that none of the child's own descriptors takes before it executes.
+	fd, err := unix.FcntlInt(image.Fd(), unix.F_DUPFD_CLOEXEC, 2*dumpFD)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(fd)
+	name, argv := "/proc/self/fd/"+strconv.Itoa(fd), []string{"machine"}
 	if emulator := os.Getenv(emulatorEnv); emulator != "" {
 		name, argv = emulator, []string{emulator, writeImage(t, p)}
 	}

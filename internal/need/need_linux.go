@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/bvisor/bvisor/internal/cgroup"
 	"github.com/bvisor/bvisor/internal/sys"
 )
 
@@ -59,11 +60,11 @@ func MountNamespace(t testing.TB) {
 	}
 }
 
-// Cgroup2 needs the second hierarchy, mounted where everybody expects it.
-func Cgroup2(t testing.TB) {
+// Cgroup needs a group of the second hierarchy that is delegated to this
+// process, with the controllers of memory and processes.
+func Cgroup(t testing.TB) {
 	t.Helper()
-	var fs unix.Statfs_t
-	if err := unix.Statfs("/sys/fs/cgroup", &fs); err != nil || fs.Type != unix.CGROUP2_SUPER_MAGIC {
-		Missing(t, "cgroup2", fmt.Sprintf("/sys/fs/cgroup is no cgroup2 file system (%v)", err))
+	if _, err := cgroup.Find(""); err != nil {
+		Missing(t, "cgroup", err.Error())
 	}
 }

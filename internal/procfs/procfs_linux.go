@@ -235,3 +235,18 @@ func (p *Process) StatFS(path string) (unix.Statfs_t, error) {
 	defer unix.Close(fd)
 	return st, unix.Fstatfs(fd, &st)
 }
+
+// Cgroup is the process's group in the second hierarchy (cgroups(7)), as the
+// reader's cgroup namespace shows it.
+func (p *Process) Cgroup() (string, error) {
+	b, err := p.read("cgroup")
+	if err != nil {
+		return "", err
+	}
+	for line := range bytes.Lines(b) {
+		if path, ok := bytes.CutPrefix(line, []byte("0::")); ok {
+			return string(bytes.TrimSuffix(path, []byte("\n"))), nil
+		}
+	}
+	return "", errors.New("/proc/PID/cgroup names no group of the second hierarchy")
+}

@@ -1,0 +1,282 @@
+package cgroup
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// Kinds of a host's hierarchies.
+const (
+	KindNone   = "none"
+	KindV1     = "v1"
+	KindV2     = "v2"
+	KindHybrid = "hybrid"
+)
+
+// What can be in the way of a Place.
+const (
+	NoHierarchy   = "no-hierarchy"   // no v2, or not alone
+	NotDelegated  = "not-delegated"  // no group that the caller may divide
+	ReadOnly      = "read-only"      // the file system is
+	Occupied      = "occupied"       // processes live where only groups may
+	NoControllers = "no-controllers" // memory or pids is not there to be given on
+	NotAGroup     = "not-a-group"    // what was named is none
+)
+
+// Lack says why there is no Place.
+type Lack struct {
+	Code   string // one of those above
+	Detail string
+}
+
+func (l *Lack) Error() string { return l.Code + ": " + l.Detail }
+
+func lack(code, format string, args ...any) *Lack { return &Lack{code, fmt.Sprintf(format, args...)} }
+
+// Hierarchy says which kind of cgroup hierarchies the mounts show, and where the
+// second version is mounted.
+func Hierarchy(mountinfo []byte) (kind, mount string) {
+	v1 := false
+	for line := range strings.Lines(string(mountinfo)) {
+		// proc_pid_mountinfo(5): (5) mount point ... - (1) type
+		fields, rest, found := strings.Cut(line, " - ")
+		f := strings.Fields(fields)
+		if !found || len(f) < 5 {
+			continue
+		}
+		switch fsType, _, _ := strings.Cut(rest, " "); fsType {
+		case "cgroup":
+			v1 = true
+		case "cgroup2":
+			if mount == "" {
+				mount = unescape(f[4])
+			}
+		}
+	}
+	switch {
+	case v1 && mount != "":
+		return KindHybrid, mount
+	case v1:
+		return KindV1, ""
+	case mount != "":
+		return KindV2, mount
+	}
+	return KindNone, ""
+}
+
+// unescape undoes the octal escapes of mountinfo.
+func unescape(s string) string {
+	for _, c := range []string{" ", "\t", "\n", "\\"} {
+		s = strings.ReplaceAll(s, fmt.Sprintf("\\%03o", c[0]), c)
+	}
+	return s
+}
+
+// Own is the path of the caller's group in the second hierarchy, as
+// /proc/self/cgroup has it (cgroups(7)); empty where there is none.
+func Own() string {
+	b, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(b)) {
+		if path, ok := strings.CutPrefix(line, "0::"); ok {
+			return strings.TrimSuffix(path, "\n")
+		}
+	}
+	return ""
+}
+
+// Place is the group below which leaves are made. Processes live in leaves only.
+type Place struct {
+	Path        string // on the file system
+	mount       string
+	Controllers []string // those that leaves have
+}
+
+// home is the name of a Place in what was delegated.
+const home = "bvisor"
+
+// wanted are the controllers that leaves get where they are to be had. The
+// first two there must be.
+var wanted = []string{"memory", "pids", "cpu", "hugetlb"}
+
+// Find returns the Place below parent, a directory of the second hierarchy.
+// Without a parent that is the topmost group above the caller's own which the
+// caller may write to: for the superuser the root. It makes the group and hands
+// controllers on to it. The error is a *Lack.
+func Find(parent string) (*Place, error) {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, lack(NoHierarchy, "%v", err)
+	}
+	kind, mount := Hierarchy(mounts)
+	if kind != KindV2 {
+		return nil, lack(NoHierarchy, "this host's hierarchy is %s, expected v2 alone", kind)
+	}
+	base := parent
+	if base == "" {
+		if base, err = topmost(mount, Own()); err != nil {
+			return nil, err
+		}
+	} else if err := isGroup(base); err != nil {
+		return nil, err
+	}
+	p := &Place{Path: filepath.Join(base, home), mount: mount}
+	if err := handOn(base, mount); err != nil {
+		return nil, err
+	}
+	if err := os.Mkdir(p.Path, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, explain(err, "make "+p.Path)
+	}
+	if err := handOn(p.Path, mount); err != nil {
+		return nil, err
+	}
+	p.Controllers, err = list(p.Path, "cgroup.subtree_control")
+	if err != nil {
+		return nil, explain(err, "read back")
+	}
+	return p, nil
+}
+
+func isGroup(dir string) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return lack(NotAGroup, "%s: %v", dir, err)
+	}
+	if fs.Type != unix.CGROUP2_SUPER_MAGIC {
+		return lack(NotAGroup, "%s is no directory of a cgroup2 file system", dir)
+	}
+	if !divisible(dir) {
+		return lack(NotDelegated, "%s cannot be written to by uid %d", dir, os.Geteuid())
+	}
+	return nil
+}
+
+// divisible says whether the caller may make groups in dir, move processes in
+// it, and hand on its controllers: what delegation consists of (cgroup-v2.rst,
+// "Model of Delegation"). The root has no limit of its own but all of these.
+func divisible(dir string) bool {
+	for _, name := range []string{".", "cgroup.procs", "cgroup.subtree_control"} {
+		if unix.Faccessat(unix.AT_FDCWD, filepath.Join(dir, name), unix.W_OK, unix.AT_EACCESS) != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// topmost climbs from the caller's own group while it may divide what it meets.
+func topmost(mount, own string) (string, error) {
+	if own == "" || strings.HasPrefix(own, "/..") {
+		return "", lack(NotDelegated, "this process is in group %q, which is not below %s", own, mount)
+	}
+	dir := filepath.Join(mount, own)
+	if !divisible(dir) {
+		var fs unix.Statfs_t
+		if unix.Statfs(dir, &fs) == nil && fs.Flags&unix.ST_RDONLY != 0 {
+			return "", lack(ReadOnly, "%s is mounted read-only", mount)
+		}
+		return "", lack(NotDelegated, "uid %d may not write to its own group %s", os.Geteuid(), own)
+	}
+	for dir != mount && divisible(filepath.Dir(dir)) {
+		dir = filepath.Dir(dir)
+	}
+	return dir, nil
+}
+
+// handOn lets the groups below dir have controllers. The kernel refuses that
+// with EBUSY where processes are in dir itself: a caller that is the only one
+// moves into a group beside the Place.
+func handOn(dir, mount string) error {
+	has, err := list(dir, "cgroup.controllers")
+	if err != nil {
+		return explain(err, "read")
+	}
+	given, err := list(dir, "cgroup.subtree_control")
+	if err != nil {
+		return explain(err, "read")
+	}
+	for i, c := range wanted {
+		if slices.Contains(given, c) {
+			continue
+		}
+		if !slices.Contains(has, c) {
+			if i < 2 {
+				return lack(NoControllers, "%s has the controllers %q, expected memory and pids among them", dir, has)
+			}
+			continue
+		}
+		err := write(dir, "cgroup.subtree_control", "+"+c)
+		if errors.Is(err, unix.EBUSY) {
+			if err = stepAside(dir, mount); err == nil {
+				err = write(dir, "cgroup.subtree_control", "+"+c)
+			}
+		}
+		if err != nil && i < 2 {
+			return explain(err, "hand on "+c)
+		}
+	}
+	return nil
+}
+
+// aside is where a caller goes that is alone in what was delegated to it.
+const aside = "supervisor"
+
+func stepAside(dir, mount string) error {
+	procs, err := list(dir, "cgroup.procs")
+	if err != nil {
+		return err
+	}
+	if own := strconv.Itoa(os.Getpid()); !slices.Equal(procs, []string{own}) || filepath.Join(mount, Own()) != dir {
+		return lack(Occupied, "%s has %d processes in it, and controllers go only to the groups of one that has none", dir, len(procs))
+	}
+	group := filepath.Join(dir, aside)
+	if err := os.Mkdir(group, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return write(group, "cgroup.procs", strconv.Itoa(os.Getpid()))
+}
+
+func explain(err error, what string) error {
+	if l, ok := errors.AsType[*Lack](err); ok {
+		return l
+	}
+	code := NotDelegated
+	switch {
+	case errors.Is(err, unix.EROFS):
+		code = ReadOnly
+	case errors.Is(err, unix.EBUSY):
+		code = Occupied
+	}
+	return lack(code, "%s: %v", what, err)
+}
+
+func list(dir, name string) ([]string, error) {
+	b, err := os.ReadFile(filepath.Join(dir, name))
+	return strings.Fields(string(b)), err
+}
+
+func write(dir, name, value string) error {
+	f, err := os.OpenFile(filepath.Join(dir, name), os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(value)
+	return errors.Join(err, f.Close())
+}
+
+// Group is the Place as /proc/PID/cgroup names it.
+func (p *Place) Group() string {
+	rel, err := filepath.Rel(p.mount, p.Path)
+	if err != nil || rel == "." {
+		return "/"
+	}
+	return "/" + rel
+}
