@@ -85,11 +85,6 @@ func (o *offers) held(k plan.Kind, w plan.Way) {
 	o.list = append(o.list, offer)
 }
 
-// alone offers a kind by the mechanism, whatever the module runs in.
-func (o *offers) alone(k plan.Kind, m plan.Mechanism) {
-	o.list = append(o.list, plan.Offer{Kind: k, Ways: []plan.Way{{Mechanisms: []plan.Mechanism{m}}}})
-}
-
 func (o *offers) none(k plan.Kind, need, fact, remedy string) {
 	o.list = append(o.list, plan.Offer{Kind: k, Need: need, Fact: fact, Remedy: remedy})
 }

@@ -246,6 +246,54 @@ func TestLinkSwapRace(t *testing.T) {
 	})
 }
 
+// A file that becomes a link to the outside, and a FIFO, and back, between the
+// look and the open.
+func TestFileSwapRace(t *testing.T) {
+	both(t, func(t *testing.T, impl implementation) {
+		base := t.TempDir()
+		in := filepath.Join(base, "in")
+		plant(t, base, "secret=secret", "in/f=inside", "in/l->../secret")
+		if err := unix.Mkfifo(in+"/p", 0o666); err != nil {
+			t.Fatal(err)
+		}
+		d := impl.view(t, Config{Roots: []Root{root(t, "/in", in)}}).at("/in")
+		stop, stopped := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(stopped)
+			for i := 0; ; i++ {
+				select {
+				case <-stop:
+					return
+				default:
+					unix.Renameat2(unix.AT_FDCWD, in+"/f", unix.AT_FDCWD, in+"/"+[]string{"l", "p"}[i/2%2], unix.RENAME_EXCHANGE)
+				}
+			}
+		}()
+		answers := map[Errno]int{}
+		rounds := need.Rounds(t, 3000, 100000)
+		for i := 0; i < rounds || (answers[Success] == 0 || answers[Permission] == 0 || answers[Access] == 0) && i < 100*rounds; i++ {
+			got, errno := read(d, "f")
+			if errno == Success && got != "inside" {
+				t.Fatalf("it read %q", got)
+			}
+			answers[errno]++
+			_, f, _ := d.Open("f", OpenFlags{Write: true, Truncate: i%2 == 0})
+			if f != nil {
+				f.Write([]byte("inside"))
+				f.Close()
+			}
+		}
+		close(stop)
+		<-stopped
+		if answers[Success] == 0 || answers[Permission] == 0 || answers[Access] == 0 {
+			t.Fatalf("the race did not happen: %v", answers)
+		}
+		if b, _ := os.ReadFile(base + "/secret"); string(b) != "secret" {
+			t.Errorf("the secret is %q", b)
+		}
+	})
+}
+
 // WAS-12: FIFOs, sockets and devices in a grant are not opened; nothing waits
 // and nobody on the other side notices.
 func TestSpecialFiles(t *testing.T) {

@@ -432,10 +432,10 @@ func (d *Dir) setTimesAt(p string, follow bool, atim, mtim Time) error {
 		return NotDir
 	case g != nil && g.dir != nil:
 		return w.parent.fs.enter(g, nil).setTimes(atim, mtim)
-	case g != nil && !g.Write, w.parent.grant == nil, !w.parent.grant.Write:
-		return errNotWritable
-	case g != nil:
+	case g != nil && g.Write:
 		return asError(g.file.setTimes(atim, mtim))
+	case g != nil, w.parent.grant == nil, !w.parent.grant.Write:
+		return errNotWritable
 	case st.Type == TypeDirectory && w.parent.grant.NonRecursive:
 		return errNotRecursive
 	}

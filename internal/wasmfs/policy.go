@@ -108,6 +108,11 @@ func (f *FS) build(c Config, opener func(*os.File) (hostDir, error), mustExist b
 		if n.grant != nil || n.takenOut {
 			return fmt.Errorf("carve-out %s: the path is named twice", p)
 		}
+		for _, g := range f.grants {
+			if strings.HasPrefix(g.Path, strings.TrimSuffix(p, "/")+"/") {
+				return fmt.Errorf("carve-out %s: %s is granted in it", p, g.Path)
+			}
+		}
 		_, st, err := f.lookUp(p)
 		switch {
 		case err == nil:

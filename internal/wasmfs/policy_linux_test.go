@@ -246,8 +246,8 @@ func TestCarveOutOfWhatDoesNotExist(t *testing.T) {
 func TestCarveOutsThatCannotBeHeld(t *testing.T) {
 	base := t.TempDir()
 	plant(t, base, "dir/", "link->dir")
-	for _, p := range []string{"/elsewhere/x", "/in/link/x", "in/x", "/in/../x", "/in"} {
-		if _, err := New(Config{Roots: []Root{root(t, "/in", base)}, CarveOuts: []string{p}}); err == nil {
+	for _, p := range []string{"/elsewhere/x", "/in/link/x", "in/x", "/in/../x", "/in", "/in/dir", "/"} {
+		if _, err := New(Config{Roots: []Root{root(t, "/in", base), root(t, "/in/dir/again", base)}, CarveOuts: []string{p}}); err == nil {
 			t.Errorf("%s was accepted", p)
 		}
 	}
@@ -427,6 +427,10 @@ func TestFileAsGrant(t *testing.T) {
 		want(t, "too much", write(d, "file", strings.Repeat("x", 200)), Success) // and 95 of them are written
 		if budget.Used() != 100 || !budget.Exceeded() {
 			t.Errorf("%d bytes used", budget.Used())
+		}
+		want(t, "times", d.SetTimes("file", false, Time{}, Time{Set: true, Nano: 1000}), Success)
+		if info, _ := os.Stat(base + "/file"); info.ModTime().UnixNano() != 1000 {
+			t.Errorf("it is of %v", info.ModTime())
 		}
 		want(t, "unlink", d.Unlink("file"), Busy)
 		want(t, "rename", d.Rename("file", d, "other"), Busy)
