@@ -130,12 +130,12 @@ func (b *bench) wasm() (*table, error) {
 	if err != nil {
 		return nil, err
 	}
-	write := func(name, text string) string {
+	file := func(name, text string) string {
 		name = filepath.Join(m.dir, name)
-		err = errors.Join(err, os.WriteFile(name, []byte(text), 0o644))
+		err = errors.Join(err, write(name, []byte(text)))
 		return name
 	}
-	small, looping, source := write("tiny.wasm", tiny), write("loop.wasm", loop), write("loop.go", loops)
+	small, looping, source := file("tiny.wasm", tiny), file("loop.wasm", loop), file("loop.go", loops)
 	if err != nil {
 		return nil, err
 	}
@@ -243,7 +243,7 @@ func (b *bench) modules() (*modules, error) {
 
 func goBuild(out, source string, env ...string) error {
 	c := exec.Command("go", "build", "-trimpath", "-o", out, source)
-	c.Env = append(append(os.Environ(), "CGO_ENABLED=0"), env...)
+	c.Env = append(append(c.Environ(), "CGO_ENABLED=0"), env...)
 	if text, err := c.CombinedOutput(); err != nil {
 		return fmt.Errorf("build %s: %w: %s", source, err, text)
 	}
