@@ -84,7 +84,7 @@ func jobOf(p *plan.Plan, l backend.Launch) job {
 		j.Roots = append(j.Roots, root{Path: r.Path, Dest: r.Dest, Access: r.Access, NonRecursive: r.NonRecursive})
 	}
 	for _, v := range l.Env {
-		j.Env = append(j.Env, [2]string{v.Name, v.Value})
+		j.Env = append(j.Env, []byte(v.Name+"="+v.Value))
 	}
 	for _, b := range p.Budgets {
 		j.Limits[b.Dimension] = b.Limit

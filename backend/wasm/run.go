@@ -26,7 +26,7 @@ import (
 // job is one run of a module, as plain data: a worker is handed it as it is.
 type job struct {
 	Args   []string                 `json:"args"`
-	Env    [][2]string              `json:"env"`
+	Env    [][]byte                 `json:"env"` // NAME=value; a secret may be any bytes
 	Clock  spec.Clock               `json:"clock"`
 	Random spec.Random              `json:"random"`
 	Seed   string                   `json:"seed"` // of seeded random numbers
@@ -65,6 +65,15 @@ type result struct {
 	Storage  int64              `json:"storage"`
 	Denied   []report.DeniedAct `json:"denied,omitempty"`
 	Run      int64              `json:"run"` // nanoseconds
+}
+
+// credible says whether a worker can have come to a result. What a worker that
+// was taken over makes up must at least be something that can happen.
+func (r *result) credible(j *job) bool {
+	counts := func(n int64) bool { return n >= 0 && n <= spec.MaxLimit }
+	_, bounded := j.Limits[r.Exceeded]
+	return (r.Exceeded == "" || bounded) && (r.Trap == nil || r.Trap.Kind != "" && !r.Exited) && r.CPU >= -1 && r.CPU <= spec.MaxLimit &&
+		counts(r.Fuel) && counts(r.Memory) && counts(r.Storage) && len(r.Denied) <= mostDenials+1
 }
 
 // quantum is after how many units of fuel a guest calls its host: some tens of
@@ -175,7 +184,7 @@ func (r *run) open(files []*os.File, io streams) (*wasmfs.FS, *wasip1.Process, e
 		w.Resolution, w.Sleep = step, r.clock.sleep
 	}
 	for _, e := range r.job.Env {
-		w.Env = append(w.Env, e[0]+"="+e[1])
+		w.Env = append(w.Env, string(e))
 	}
 	process, err := wasip1.New(w)
 	if err != nil {

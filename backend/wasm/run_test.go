@@ -13,6 +13,7 @@ import (
 	"github.com/bvisor/bvisor"
 	"github.com/bvisor/bvisor/plan"
 	"github.com/bvisor/bvisor/report"
+	"github.com/bvisor/bvisor/secret"
 	"github.com/bvisor/bvisor/spec"
 )
 
@@ -27,6 +28,13 @@ func TestStreamsArgumentsEnvironment(t *testing.T) {
 		}).completes()
 		if o.stdout != "A=1\nB=x=y\n" {
 			t.Errorf("its environment is %q", o.stdout)
+		}
+		must(t, h.Secrets.Register("test", secret.Map{"x": "\xffsecret"}))
+		o = h.run(wall, []string{"environment"}, func(s *spec.Spec) {
+			s.Capabilities.Environment = []spec.EnvEntry{{Name: "SECRET", Lease: "test:x"}}
+		}).completes()
+		if o.stdout != "SECRET=\xffsecret\n" || strings.Contains(string(o.result.Output["stdout"]), "\xffsecret") {
+			t.Errorf("a secret of any bytes came as %q", o.stdout)
 		}
 		name := filepath.Join(t.TempDir(), "in")
 		text := strings.Repeat("all of it\n", 20_000)

@@ -38,6 +38,13 @@ func init() {
 		_, _ = io.Copy(io.Discard, in)
 		return 0
 	}
+	workers["forger"] = func(in, out *os.File) int {
+		frame(out, 'H', nil)
+		frame(out, 'R', nil)
+		frame(out, 'X', []byte(`{"exceeded": "luck", "fuel": -5}`))
+		_, _ = io.Copy(io.Discard, in)
+		return 0
+	}
 	workers["boaster"] = func(in, out *os.File) int {
 		frame(out, 'H', nil)
 		frame(out, 'R', nil)
@@ -151,7 +158,7 @@ func newTakenOver(t *testing.T, o wasm.Options) *host {
 // A worker that does not answer is killed at the deadline, one that talks
 // nonsense at once, and nothing is left of either.
 func TestWorkerThatDoesNotAnswer(t *testing.T) {
-	for act, want := range map[string]report.Status{"deaf": report.Timeout, "liar": report.SupervisorFault, "boaster": report.SupervisorFault} {
+	for act, want := range map[string]report.Status{"deaf": report.Timeout, "liar": report.SupervisorFault, "forger": report.SupervisorFault, "boaster": report.SupervisorFault} {
 		o := options(t, "worker")
 		o.Worker[1] = act
 		h := newTakenOver(t, o)

@@ -270,6 +270,9 @@ func (w *remote) run(ctx context.Context, j *job, s streams, grace time.Duration
 			if err := json.Unmarshal(contents, &res); err != nil {
 				return res, false, err
 			}
+			if !res.credible(j) {
+				return result{CPU: -1}, false, errors.New("a result that cannot be")
+			}
 			if over != "" {
 				res.Exceeded, res.Exited, res.Trap = over, false, nil
 			}
