@@ -88,7 +88,7 @@ func attacks(dir string) ([]string, error) {
 	return done, nil
 }
 
-const boundaryProgram = "/bvisor"
+const boundaryProgram = "/~/bvisor"
 
 func hostile(in, out *os.File) int {
 	frame(out, 'H', nil)
@@ -227,5 +227,13 @@ func TestWarmWorkers(t *testing.T) {
 	must(t, h.backend.Close())
 	if left := processes(t, "worker-warm"); len(left) != 0 {
 		t.Errorf("%v are left", left)
+	}
+}
+
+// A granted directory may hold the worker's own program.
+func TestWorkerInAGrant(t *testing.T) {
+	h := newHost(t, options(t, "worker"))
+	for _, access := range []spec.Access{"r", "rw"} {
+		h.run("worker", []string{"nothing"}, grant(access, filepath.Dir(place.exe)), in(filepath.Dir(place.exe))).completes()
 	}
 }

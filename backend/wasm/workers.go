@@ -23,10 +23,12 @@ import (
 	"github.com/bvisor/bvisor/spec"
 )
 
-// Places inside a worker's boundary, and the descriptors that it is handed.
+// Places inside a worker's boundary, and the descriptors that it is handed. The
+// program's comes behind all others in their order: it may lie in a granted
+// directory, and is executed by way of the last place that shows it.
 const (
-	workerProgram = "/bvisor"
-	workerScratch = "/bvisor-scratch"
+	workerProgram = "/~/bvisor"
+	workerScratch = "/~/scratch"
 	WorkerIn      = 3
 	WorkerOut     = 4
 )
