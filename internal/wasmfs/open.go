@@ -172,14 +172,3 @@ func (d *Dir) createFile(w walked, o OpenFlags) (*File, error) {
 	}
 	return f, nil
 }
-
-// asError leaves a refusal as it is and makes an Errno of another error.
-func asError(err error) error {
-	if err == nil {
-		return nil
-	}
-	if r, ok := err.(refusal); ok {
-		return r
-	}
-	return errnoOf(err)
-}
