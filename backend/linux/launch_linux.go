@@ -16,6 +16,7 @@ import (
 	"github.com/bvisor/bvisor/backend"
 	"github.com/bvisor/bvisor/internal/cgroup"
 	"github.com/bvisor/bvisor/internal/launcher"
+	"github.com/bvisor/bvisor/plan"
 	"github.com/bvisor/bvisor/report"
 	"github.com/bvisor/bvisor/spec"
 )
@@ -147,6 +148,7 @@ type run struct {
 	unread   error             // why that half could not be read
 	workload int               // its pidfd, -1 until then
 	ready    *launcher.Message // the workload's own account, at the barrier
+	bare     bool              // init has no capability; said only where it kept one, see groupRoot
 	detached bool              // nothing of the host's mounts is left, and the launcher is bare
 	opened   int64
 	gone     int64       // when the tree was known to be gone
@@ -333,6 +335,8 @@ func (r *run) receive() *launcher.Message {
 			r.ready = &m
 		case launcher.MessageDetached:
 			r.detached = true
+		case launcher.MessageBare:
+			r.bare = true
 		case launcher.MessageEnded:
 			r.ended = &m
 		case launcher.MessageInit:
@@ -364,7 +368,10 @@ func (r *run) awaitReady() {
 }
 
 // confined says that the boundary stands and the workload waits in it.
-func (r *run) confined() bool { return r.ready != nil && r.detached && r.failed == nil }
+func (r *run) confined() bool {
+	bare := r.bare || r.slots.leaf == 0 || !holds(r.launch.Plan, plan.CgroupNamespace)
+	return r.ready != nil && r.detached && bare && r.failed == nil
+}
 
 // letGo closes the control pipe: the launcher kills and reaps what is left.
 func (r *run) letGo() {

@@ -329,7 +329,7 @@ func (l *lowering) enterLeaf() {
 	}
 }
 
-// leaveLeaf is init's, after the fork.
+// leaveLeaf is init's, after the fork. The barrier stays shut until it is bare.
 func (l *lowering) leaveLeaf() {
 	if l.slots.leaf == 0 {
 		return
@@ -337,5 +337,6 @@ func (l *lowering) leaveLeaf() {
 	l.closeEach([]int{l.slots.leaf})
 	if l.has(plan.CgroupNamespace) {
 		l.noCapabilities()
+		l.message(launcher.MessageBare)
 	}
 }

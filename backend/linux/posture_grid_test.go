@@ -610,7 +610,8 @@ func (l *looked) reported(r *report.Report, st map[string]string, fds map[int]se
 		t.Errorf("the report names %d namespaces", len(p.Namespaces))
 	}
 	for _, limit := range p.Limits {
-		name := map[string]string{"core": "Max core file size", "nofile": "Max open files"}[limit.Name]
+		name := map[string]string{"as": "Max address space", "core": "Max core file size", "cpu": "Max cpu time",
+			"nofile": "Max open files", "nproc": "Max processes"}[limit.Name]
 		text := fmt.Sprint(limit.Soft, " ", limit.Hard)
 		if text = strings.ReplaceAll(text, "-1", "unlimited"); limits[name] != text {
 			t.Errorf("the report says that the limit %s is %s, the host sees %q", limit.Name, text, limits[name])

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bvisor/bvisor/backend"
+	"github.com/bvisor/bvisor/internal/cgroup"
 	"github.com/bvisor/bvisor/internal/launcher"
 	"github.com/bvisor/bvisor/internal/need"
 	"github.com/bvisor/bvisor/internal/sys"
@@ -95,7 +96,8 @@ func beside(p *launcher.Program, i int) bool {
 	}
 	switch op.Role {
 	case launcher.RoleInit:
-		return i > at(launcher.RoleInit, "&workload = clone(")
+		// With a group of the workload's own init has to say that it is bare.
+		return i > max(at(launcher.RoleInit, "&workload = clone("), at(launcher.RoleInit, fmt.Sprintf("writev(status, {%d, record}", launcher.MessageBare)))
 	case launcher.RoleLauncher:
 		// Without a network namespace nothing is handed over.
 		return i > max(at(launcher.RoleLauncher, "sendmsg(to init"), at(launcher.RoleLauncher, "&init = clone(")) && op.Phase == "watch"
@@ -424,6 +426,12 @@ func faultySpecs() map[string]func(*spec.Spec) {
 	}
 	if abi, _ := sys.LandlockABI(); abi < 3 { // without mounts it lets files be truncated
 		delete(m, "the host's paths")
+	}
+	if _, err := cgroup.Find(""); err == nil {
+		m["a group"] = func(s *spec.Spec) {
+			s.Budgets[spec.Memory] = spec.Budget{Limit: 64 << 20, Guarantee: spec.Enforced, Origin: spec.FromSpec}
+			s.Budgets[spec.Processes] = spec.Budget{Limit: 20, Guarantee: spec.Enforced, Origin: spec.FromSpec}
+		}
 	}
 	if os.Geteuid() == 0 {
 		m["the host's user namespace"] = accepting("host-user-namespace")

@@ -20,6 +20,7 @@ const (
 	MessageSettled  = 5 // workload: its namespaces, limits and descriptors are what they will be
 	MessageDetached = 6 // launcher: nothing of the host's mounts is left in the boundary's namespace, and it has no capability
 	MessageObserver = 7 // workload: carries the descriptor of a filter's listener
+	MessageBare     = 8 // init: it has no capability any more; only where it had one left after the fork
 )
 
 // Byte offsets in the record, which stands at the start of the data segment.

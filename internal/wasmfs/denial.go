@@ -52,3 +52,14 @@ func (f *FS) deny(d Denial) {
 		f.denied(d)
 	}
 }
+
+// asError leaves a refusal as it is and makes an Errno of another error.
+func asError(err error) error {
+	if err == nil {
+		return nil
+	}
+	if r, ok := err.(refusal); ok {
+		return r
+	}
+	return errnoOf(err)
+}

@@ -83,15 +83,18 @@ func (f *File) append(p []byte) (int, error) {
 	}
 	n, err := f.host.appendTo(p[:got])
 	f.grant.Storage.giveBack(got - int64(n))
-	if err != nil {
-		return n, errnoOf(err)
+	if err != nil && n == 0 {
+		return 0, errnoOf(err)
 	}
 	st, err := f.host.stat()
 	if err != nil {
-		return n, errnoOf(err)
+		return 0, errnoOf(err)
 	}
 	f.at = int64(st.Size)
-	return n, f.flush()
+	if err := f.flush(); err != nil {
+		return 0, err
+	}
+	return n, nil
 }
 
 // WriteAt writes at an offset, whether or not the file is open for appending,
@@ -116,11 +119,14 @@ func (f *File) writeAt(call string, p []byte, off int64) (int, Errno) {
 		return 0, f.answer(call, err)
 	}
 	n, err := f.host.writeAt(p[:got], off)
-	f.giveBackWrite(got, int64(n))
-	if err == nil || n > 0 {
+	f.grant.Storage.giveBack(got - int64(n)) // but for a hole, which may have come to be
+	if n > 0 {
 		err = f.flush()
 	}
-	return n, errnoOf(err)
+	if err != nil { // also where it was written and may not be on the disk
+		return 0, errnoOf(err)
+	}
+	return n, Success
 }
 
 // payWrite counts a write of n bytes at off and says how many may be written.
@@ -142,10 +148,7 @@ func (f *File) payWrite(n, off int64) (int64, error) {
 	return n, nil
 }
 
-// giveBackWrite undoes payWrite for what was not written. A hole that may have
-// come to be stays paid for.
-func (f *File) giveBackWrite(paid, written int64) { f.grant.Storage.giveBack(paid - written) }
-
+// flush writes through what the flags ask for.
 func (f *File) flush() error {
 	switch {
 	case f.SyncWhole:
