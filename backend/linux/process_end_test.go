@@ -64,6 +64,19 @@ var _ = victim.Register(map[string]victim.Act{
 			time.Sleep(time.Hour)
 		}
 	}),
+	// Keeps no stream and does not go when asked to.
+	"shut": victim.One(func(string) error {
+		signal.Ignore(unix.SIGTERM)
+		os.Stdout.WriteString("ready\n")
+		for fd := range 3 {
+			if err := unix.Close(fd); err != nil {
+				return err
+			}
+		}
+		for {
+			time.Sleep(time.Hour)
+		}
+	}),
 	// Tidies up when asked to go, and says how that went.
 	"tidy": victim.One(func(string) error {
 		asked := make(chan os.Signal, 1)
@@ -176,7 +189,7 @@ func TestGrace(t *testing.T) {
 }
 
 func TestWallBudget(t *testing.T) {
-	for act, sig := range map[string]unix.Signal{"hold": unix.SIGTERM, "family": unix.SIGKILL} {
+	for act, sig := range map[string]unix.Signal{"hold": unix.SIGTERM, "family": unix.SIGKILL, "shut": unix.SIGKILL} {
 		l := start(t, t.Context(), mods{budget(spec.Wall, int64(time.Second)), grace(50 * time.Millisecond), spawn(spec.SpawnProcesses)}, act)
 		o := l.wait()
 		gone(t, l.token, "")
