@@ -92,7 +92,7 @@ func (a *attempt) observed(o report.Observation, env []secret.Value) *report.Rep
 	}
 	r.Exit, r.Transcript, r.Posture, r.Descriptors = o.Exit, o.Transcript, o.Posture, o.Descriptors
 	r.Facts, r.Denied, r.Completeness = o.Facts, o.Denied, o.Completeness
-	r.Budgets, r.Usage, r.Streams = o.Budgets, o.Usage, o.Streams
+	r.Budgets, r.Usage, r.Streams, r.Artifacts = o.Budgets, o.Usage, o.Streams, o.Artifacts
 	for _, v := range env {
 		if v.Reference != "" {
 			r.Leases = append(r.Leases, report.Lease{Variable: v.Name, Reference: v.Reference, Resolved: stamp(a.started)})
@@ -133,7 +133,35 @@ func redact(o *report.Observation, env []secret.Value) {
 			*field = string(clean)
 		}
 	}
+	for i := range o.Artifacts {
+		// What the report leaves out of its list stands in the manifest, which is
+		// the workload's own as the files are.
+		a := &o.Artifacts[i]
+		for k := range a.Entries {
+			if named(r, &a.Entries[k]) {
+				a.Omitted += int64(len(a.Entries) - k)
+				a.Entries = a.Entries[:k]
+				o.Facts = append(o.Facts, report.Fact{Kind: report.SecretRedacted, Fields: []plan.Param{{Name: "artifacts", Value: a.Path}}})
+				break
+			}
+		}
+	}
 	for _, name := range r.Short() {
 		o.Facts = append(o.Facts, report.Fact{Kind: report.Unobserved, Fields: []plan.Param{{Name: "what", Value: "the value of " + name + " is too short to be found in output"}}})
 	}
+}
+
+// named says whether the value of a lease is part of a name that the workload
+// chose.
+func named(r *secret.Redactor, e *report.Artifact) bool {
+	names := []string{e.Path}
+	for _, s := range []*report.ArtifactState{e.After, e.Before} {
+		if s != nil {
+			names = append(names, s.Target)
+		}
+	}
+	return slices.ContainsFunc(names, func(name string) bool {
+		_, found := r.Redact([]byte(name), false)
+		return len(found) > 0
+	})
 }

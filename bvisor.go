@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -25,10 +26,13 @@ import (
 // Supervisor takes specs through the six steps: plan, record the intent,
 // launch, observe, seal, record. It is safe for concurrent use.
 type Supervisor struct {
-	Backend   backend.Backend
-	Log       ledger.Log          // where intents, refusals and reports go, durably
-	Key       *report.Key         // seals
-	Secrets   *secret.Registry    // resolves leases; nil knows no scheme
+	Backend backend.Backend
+	Log     ledger.Log       // where intents, refusals and reports go, durably
+	Key     *report.Key      // seals
+	Secrets *secret.Registry // resolves leases; nil knows no scheme
+	Held    string           // directory that keeps what controls.artifacts holds back, for each attempt
+	// Decide commits what a run left whose spec says commit: on-success.
+	Decide    func(attempt string, d Decision) (*Disposition, error)
 	Protected []backend.Protected // what no grant may reach: the state directory, the spec file
 
 	settling sync.WaitGroup
@@ -77,6 +81,8 @@ type Result struct {
 	Envelope []byte            // the sealed report, a DSSE envelope
 	Receipt  ledger.Receipt    // zero when recording failed
 	Output   map[string][]byte // kept bytes of captured streams, leases' values taken out
+
+	Disposition *Disposition // of what the run left, where the spec says commit: on-success
 }
 
 // Fault says that bvisor itself could not do a step.
@@ -114,7 +120,7 @@ func (s *Supervisor) Run(ctx context.Context, req Request) (*Result, error) {
 		return s.finish(a, ledger.Report, a.noEnvironment(err))
 	}
 	observed, settle, err := s.Backend.Launch(ctx, backend.Launch{
-		Attempt: a.id, Plan: a.plan, Resolution: a.resolution, Env: env,
+		Attempt: a.id, Plan: a.plan, Resolution: a.resolution, Quarantine: filepath.Join(s.Held, a.id), Env: env,
 		Stdin: req.Stdin, Stdout: req.Stdout, Stderr: req.Stderr, FDs: req.FDs, Terminal: req.Terminal, Ahead: req.Ahead,
 		Commit: func() error {
 			defer func() { go report.Warm() }()
@@ -126,7 +132,11 @@ func (s *Supervisor) Run(ctx context.Context, req Request) (*Result, error) {
 		return s.fault(a, err)
 	}
 	redact(&observed, env)
-	return s.finish(a, ledger.Report, a.observed(observed, env))
+	res, err := s.finish(a, ledger.Report, a.observed(observed, env))
+	if err == nil {
+		err = s.dispose(a, res)
+	}
+	return res, err
 }
 
 // attempt is one way through the pipeline.

@@ -64,9 +64,11 @@ func OpenState(dir string) (*State, error) {
 // Supervisor returns a supervisor that keeps its records here. No grant may
 // reach the directory: it holds the key.
 func (s *State) Supervisor(b backend.Backend) *Supervisor {
-	return &Supervisor{Backend: &recalling{Backend: b, state: s}, Log: s.Log, Key: s.Key, Secrets: secret.NewRegistry(),
+	return &Supervisor{Backend: &recalling{Backend: b, state: s}, Log: s.Log, Key: s.Key, Secrets: secret.NewRegistry(), Held: s.held(), Decide: s.Decide,
 		Protected: []backend.Protected{{Path: s.Dir, What: "the state directory", Read: true}}}
 }
+
+func (s *State) held() string { return filepath.Join(s.Dir, "quarantine") }
 
 // recalling is a backend whose first Probe returns what the state remembers.
 type recalling struct {

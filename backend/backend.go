@@ -49,6 +49,7 @@ type Launch struct {
 	Attempt    string
 	Plan       plan.Plan
 	Resolution Resolution
+	Quarantine string         // where what controls.artifacts holds back is kept; the directory is made if it is needed
 	Env        []secret.Value // the child's whole environment, sorted by name
 	Stdin      *os.File       // for stdin: inherit, and what is typed with tty; nil is nothing
 	Stdout     io.Writer      // captured output is relayed here live; nil drops it

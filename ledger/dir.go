@@ -3,7 +3,9 @@ package ledger
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"github.com/bvisor/bvisor/internal/durable"
@@ -17,6 +19,7 @@ var kinds = []struct {
 	{Intent, "intents"},
 	{Report, "reports"},
 	{Refusal, "refusals"},
+	{Disposition, "dispositions"},
 }
 
 const suffix = ".json"
@@ -90,10 +93,45 @@ func (d *Dir) Append(kind Kind, attempt string, entry []byte) (Receipt, error) {
 		return Receipt{}, fmt.Errorf("ledger: bug: empty %s of %s", kind, attempt)
 	}
 	name := attempt + suffix
-	if err := sub.Create(name, entry, entryMode); err != nil {
-		return Receipt{}, fmt.Errorf("ledger: %s: %w", kind, err)
+	for n := 0; ; n++ {
+		if kind == Disposition {
+			name = attempt + "-" + strconv.Itoa(n) + suffix
+		}
+		err := sub.Create(name, entry, entryMode)
+		if kind == Disposition && errors.Is(err, fs.ErrExist) {
+			continue
+		}
+		if err != nil {
+			return Receipt{}, fmt.Errorf("ledger: %s: %w", kind, err)
+		}
+		return Receipt{Path: filepath.Join(sub.Path(), name)}, nil
 	}
-	return Receipt{Path: filepath.Join(sub.Path(), name)}, nil
+}
+
+// All returns the entries of one kind that an attempt has, in the order in
+// which they were appended.
+func (d *Dir) All(kind Kind, attempt string) ([][]byte, error) {
+	if kind != Disposition {
+		entry, err := d.Read(kind, attempt)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+		return [][]byte{entry}, err
+	}
+	if err := checkAttempt(attempt); err != nil {
+		return nil, err
+	}
+	var all [][]byte
+	for n := 0; ; n++ {
+		entry, err := d.dirs[kind].ReadFile(attempt + "-" + strconv.Itoa(n) + suffix)
+		if errors.Is(err, fs.ErrNotExist) {
+			return all, nil
+		}
+		if err != nil {
+			return nil, fmt.Errorf("ledger: %s: %w", kind, err)
+		}
+		all = append(all, entry)
+	}
 }
 
 // reserve is what Preflight wants to see free for the entry that ends a run:
@@ -120,7 +158,7 @@ func (d *Dir) of(kind Kind) (*durable.Dir, error) {
 	if sub := d.dirs[kind]; sub != nil {
 		return sub, nil
 	}
-	return nil, fmt.Errorf("ledger: bug: unknown entry kind %q, want intent, report or refusal", kind)
+	return nil, fmt.Errorf("ledger: bug: unknown entry kind %q, want intent, report, refusal or disposition", kind)
 }
 
 // attemptLen is the length of an attempt id: 16 random bytes in hex.

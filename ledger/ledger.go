@@ -10,6 +10,10 @@ const (
 	Intent  Kind = "intent"
 	Report  Kind = "report"
 	Refusal Kind = "refusal"
+
+	// Disposition entries are two for each decision over what a run left: that it
+	// was made, and what came of it. An attempt has any number of them.
+	Disposition Kind = "disposition"
 )
 
 // Receipt says where an acknowledged entry is.

@@ -30,6 +30,7 @@ var checks = []struct {
 	{"transcript", checkTranscript},
 	{"budgets", checkBudgets},
 	{"streams", checkStreams},
+	{"artifacts", checkArtifacts},
 	{"leases", checkLeases},
 	{"denied", checkDenied},
 	{"times", checkTimes},
@@ -124,7 +125,7 @@ func checkRefusal(s *Sealed) (string, *CheckError) {
 	case len(r.Refusal.Reasons) == 0:
 		return "", mismatch("refusal.reasons", "at least one reason", "")
 	}
-	for _, m := range []string{"exit", "transcript", "posture", "descriptors", "denied", "budgets", "usage", "streams", "leases"} {
+	for _, m := range []string{"exit", "transcript", "posture", "descriptors", "denied", "budgets", "usage", "streams", "artifacts", "leases"} {
 		if _, ok := s.members[m]; ok {
 			return "", mismatch(m, "", "something, though nothing was started")
 		}

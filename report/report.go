@@ -45,6 +45,7 @@ type Report struct {
 	Budgets      []BudgetResult   `json:"budgets,omitempty"`
 	Usage        *Usage           `json:"usage,omitempty"`
 	Streams      []Stream         `json:"streams,omitempty"`
+	Artifacts    []Artifacts      `json:"artifacts,omitempty"` // one for each path of controls.artifacts, in order
 	Leases       []Lease          `json:"leases,omitempty"`
 	Accepted     []spec.Weakening `json:"accepted,omitempty"`
 	Times        Times            `json:"times"`
@@ -282,6 +283,7 @@ type Observation struct {
 	Budgets      []BudgetResult
 	Usage        *Usage
 	Streams      []Stream
+	Artifacts    []Artifacts
 	Kept         map[string][]byte // stream name to its kept bytes, redacted; never sealed
 	Prepared     *Prepared
 	Setup        int64 // nanoseconds, see Times

@@ -33,6 +33,7 @@ func Show(w io.Writer, r *Report, opts ShowOptions) error {
 	v.budgets()
 	if !opts.Brief {
 		v.streams()
+		v.artifacts()
 		v.held()
 		v.transcript()
 		v.posture()
@@ -274,6 +275,23 @@ func (v *view) streams() {
 			note += fmt.Sprintf(", %d secrets taken out", s.Redacted)
 		}
 		rows = append(rows, []string{safe(s.Name), fmt.Sprintf("%d bytes", s.Bytes), note, "sha256 " + safe(cmp.Or(s.SHA256, s.KeptSHA))})
+	}
+	v.table(rows)
+}
+
+func (v *view) artifacts() {
+	if len(v.r.Artifacts) == 0 {
+		return
+	}
+	v.title("held back")
+	var rows [][]string
+	for _, a := range v.r.Artifacts {
+		if a.Lost != "" {
+			rows = append(rows, []string{safe(a.Path), v.paint(red, "lost: "+safe(a.Lost))})
+			continue
+		}
+		rows = append(rows, []string{safe(a.Path), fmt.Sprintf("%d created, %d changed, %d deleted, %d not kept", a.Created, a.Changed, a.Deleted, a.Refused),
+			bytesOf(a.Bytes), "sha256 " + safe(a.Manifest)})
 	}
 	v.table(rows)
 }

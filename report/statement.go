@@ -63,6 +63,7 @@ func subjects(r *Report, refusal string) []Subject {
 			add(s.Name+KeptSuffix, s.KeptSHA)
 		}
 	}
+	artifactSubjects(r, add)
 	return list
 }
 

@@ -43,6 +43,7 @@ type Root struct {
 	Access       Access   `json:"access"`
 	NonRecursive bool     `json:"non_recursive,omitempty"`
 	Role         Role     `json:"role"`
+	Held         bool     `json:"held,omitempty"` // a directory whose writes are held back: controls.artifacts
 	Origin       Origin   `json:"origin"`
 }
 

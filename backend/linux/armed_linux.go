@@ -36,6 +36,8 @@ func (b *Backend) Arm(ctx context.Context, l backend.Launch) (backend.Ahead, err
 	switch {
 	case len(l.Plan.Resolved.Spec.Capabilities.FDs) > 0:
 		err = &backend.NotArmable{Why: "capabilities.fds: descriptors come with each run"}
+	case len(heldRoots(l.Plan.Resolved.Roots)) > 0:
+		err = &backend.NotArmable{Why: "controls.artifacts: what the host changes while the boundary waits would show in it half"}
 	case slices.ContainsFunc(l.Plan.Resolved.Roots, func(r spec.Root) bool { return r.Kind == spec.KindAbsent }):
 		err = &backend.NotArmable{Why: "a carve-out does not exist: the placeholder in its place would stand on the host as long as the boundary waits"}
 	}

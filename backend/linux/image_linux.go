@@ -45,7 +45,7 @@ func (k *images) of(p plan.Plan, res *resolution, env []secret.Value, s slots) (
 		if pin != nil {
 			files = append(files, fileID{uint64(pin.stat.Dev), pin.stat.Ino})
 		}
-		if p.Resolved.Roots[i].NonRecursive {
+		if p.Resolved.Roots[i].NonRecursive || p.Resolved.Roots[i].Held {
 			return newImage(p, res, env, s)
 		}
 	}

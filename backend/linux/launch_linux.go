@@ -16,6 +16,7 @@ import (
 	"github.com/bvisor/bvisor/backend"
 	"github.com/bvisor/bvisor/internal/cgroup"
 	"github.com/bvisor/bvisor/internal/launcher"
+	"github.com/bvisor/bvisor/internal/quarantine"
 	"github.com/bvisor/bvisor/plan"
 	"github.com/bvisor/bvisor/report"
 	"github.com/bvisor/bvisor/spec"
@@ -53,7 +54,7 @@ func (b *Backend) Launch(ctx context.Context, l backend.Launch) (report.Observat
 }
 
 func newRun(b *Backend, l backend.Launch, res *resolution) *run {
-	return &run{backend: b, launch: l, res: res, asked: monotonic(), workload: -1, observer: -1, watch: newWatch(l.Plan)}
+	return &run{backend: b, launch: l, res: res, asked: monotonic(), began: quarantine.Now(), workload: -1, observer: -1, watch: newWatch(l.Plan)}
 }
 
 func (r *run) launchAll(ctx context.Context) (report.Observation, error) {
@@ -163,8 +164,10 @@ type run struct {
 	kept            []*placeholder
 	placed, cleared []string // paths of placeholders that were made, and removed again
 	guard           *guard
-	observer        int      // the listener of the observing filter, -1 without one
-	witness         *witness // who serves it
+	began           unix.Timespec // by the clock of inodes
+	uppers          []int         // of what is held back, in the order of the roots
+	observer        int           // the listener of the observing filter, -1 without one
+	witness         *witness      // who serves it
 
 	leaf      *cgroup.Leaf             // the workload's group, nil without
 	group     string                   // as /proc/PID/cgroup names it
@@ -202,7 +205,7 @@ func (r *run) settle() {
 	for _, c := range r.closers {
 		c.Close()
 	}
-	for _, fd := range []int{r.workload, r.observer} {
+	for _, fd := range append([]int{r.workload, r.observer}, r.uppers...) {
 		if fd >= 0 {
 			unix.Close(fd)
 		}
@@ -325,12 +328,14 @@ func (r *run) receive() *launcher.Message {
 			}
 		case launcher.MessageSettled:
 			if r.pid, r.unread = sender(oob[:oobn]); r.unread == nil {
-				r.settled, r.unread = readSettled(r.pid)
+				r.settled, r.unread = readSettled(r.pid, r.launch.Plan.Resolved.Roots)
 			}
 		case launcher.MessageObserver:
 			if r.observer, err = passed(oob[:oobn]); err != nil {
 				r.fault = err
 			}
+		case launcher.MessageHeld:
+			r.receiveHeld(passed(oob[:oobn]))
 		case launcher.MessageReady:
 			r.ready = &m
 		case launcher.MessageDetached:

@@ -59,6 +59,7 @@ type lowering struct {
 	held  map[plan.Kind]*plan.Requirement
 
 	closed []string // entries of /proc that are masked
+	layers int      // overlays that were made
 
 	ruleset, tree, exe launcher.Arg // descriptors of the launcher
 	hostProc, self     launcher.Arg
@@ -554,6 +555,10 @@ func (l *lowering) openExecutable() {
 	how = binary.LittleEndian.AppendUint64(how, unix.RESOLVE_NO_SYMLINKS)
 	l.Call("openat2", unix.SYS_OPENAT2, launcher.Flag(unix.AT_FDCWD, "AT_FDCWD"), l.Str(l.plan.Resolved.Executable.Path),
 		l.Bytes(how, "{O_PATH|O_CLOEXEC|O_NOFOLLOW, RESOLVE_NO_SYMLINKS}"), launcher.Int(len(how))).To(launcher.Addr(l.exe))
+	if held := heldRoot(l.plan.Resolved.Roots, l.plan.Resolved.Executable.Path); held != nil {
+		l.identifyNumber(l.exe, &l.res.exe.stat)
+		return
+	}
 	l.identify(l.exe, &l.res.exe.stat)
 }
 

@@ -366,7 +366,7 @@ func (l *lowering) openTreeAt(name launcher.Arg, recursive bool) {
 func (l *lowering) spot(m *mount) launcher.Arg {
 	spot := l.Var("mount point")
 	l.openLinkFree(rel(m.dest)).To(launcher.Addr(spot))
-	if m.pin != nil && m.root.Role != spec.RoleExpose && m.parent.Role == spec.RoleGrant {
+	if m.pin != nil && m.root.Role != spec.RoleExpose && m.parent.Role == spec.RoleGrant && !m.parent.Held { // an overlay has numbers of its own
 		l.identify(spot, &m.pin.stat)
 	}
 	return spot
@@ -439,6 +439,8 @@ func (l *lowering) place(m *mount, abi int) {
 		l.putAt(spot)
 	case m.root.Role == spec.RoleCarveOut:
 		l.placeMask(m)
+	case m.root.Held:
+		l.placeHeld(m, abi)
 	default:
 		l.placeRoot(m, abi)
 	}

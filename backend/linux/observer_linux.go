@@ -71,27 +71,31 @@ func (l *lowering) observer() error {
 	code := l.Bytes(f.Bytes(), fmt.Sprintf("observer of %d instructions", len(f)))
 	l.Call("seccomp", unix.SYS_SECCOMP, launcher.Flag(unix.SECCOMP_SET_MODE_FILTER, "SECCOMP_SET_MODE_FILTER"), launcher.Flag(flags, text),
 		l.Words(fmt.Sprintf("{%d, observer}", len(f)), launcher.Int(len(f)), code)).To(launcher.At(cmsg, 16, "observer"))
+	l.handOut(launcher.MessageObserver, cmsg, "observer")
+	return nil
+}
+
+// handOut sends the supervisor the descriptor in cmsg under a kind, and closes it here.
+func (l *lowering) handOut(kind int, cmsg launcher.Arg, name string) {
 	zero := launcher.Int(0)
-	kind := launcher.MessageObserver
 	iov := l.Words(fmt.Sprintf("{%d, record}", kind), l.Words(fmt.Sprint(kind), launcher.Int(kind)), launcher.Int(8), launcher.Record(0, "record"), launcher.Int(launcher.RecordWords*8))
 	header := l.Words("{"+cmsg.Name()+"}", zero, zero, iov, launcher.Int(2), cmsg, launcher.Int(24), zero)
 	l.Call("sendmsg", unix.SYS_SENDMSG, launcher.Flag(l.slots.status, "status"), header, launcher.Flag(unix.MSG_NOSIGNAL, "MSG_NOSIGNAL"))
-	l.Call("close", unix.SYS_CLOSE, launcher.Load(cmsg, 16, "observer"))
-	return nil
+	l.Call("close", unix.SYS_CLOSE, launcher.Load(cmsg, 16, name))
 }
 
 // passed takes the one descriptor out of a message.
 func passed(oob []byte) (int, error) {
 	messages, err := unix.ParseSocketControlMessage(oob)
 	if err != nil {
-		return -1, fmt.Errorf("the observer's message: %w", err)
+		return -1, fmt.Errorf("a message with a descriptor: %w", err)
 	}
 	for i := range messages {
 		if fds, err := unix.ParseUnixRights(&messages[i]); err == nil && len(fds) == 1 {
 			return fds[0], nil
 		}
 	}
-	return -1, errors.New("the observer's message carries no descriptor")
+	return -1, errors.New("a message that should carry a descriptor carries none")
 }
 
 // tryObserver finds out whether a filter can have a listener: once nobody

@@ -200,6 +200,7 @@ func (h *host) offers() []plan.Offer {
 		way(kinds(plan.NewSession), mechanism("pty"), mechanism("controlling-terminal"))) // a session's leader alone can take one (tty_jobctrl.c)
 	h.budgets(offer, mounted)
 	h.groups(&list)
+	h.artifactOffers(offer, mounted)
 	h.notYet(&list)
 	slices.SortFunc(list, func(a, b plan.Offer) int { return strings.Compare(string(a.Kind), string(b.Kind)) })
 	return list
@@ -266,7 +267,7 @@ func (h *host) budgets(offer offerFunc, mounted []string) {
 	}
 	budget(spec.Handles, run, capacity, mechanism(mechanismFiles, param("scope", "each process")))
 	budget(spec.Output, run, 0, mechanism("relay", param("then", "kill of the tree")), plan.KillTree)
-	budget(spec.Storage, mounted, 0, mechanism("tmpfs", param("scope", "temp and /dev/shm together")), plan.MountNamespace)
+	budget(spec.Storage, mounted, 0, mechanism("tmpfs", param("scope", "temp, /dev/shm and what is held back together")), plan.MountNamespace)
 }
 
 // groups offers what a group of the workload's own holds for all of its
@@ -331,7 +332,4 @@ func (h *host) notYet(list *[]plan.Offer) {
 		none(k, "host functions that a program has to call", "the linux backend's programs read clocks and random numbers by themselves", "use a WebAssembly module")
 	}
 	none(plan.OwnProcess, "a WebAssembly module", "what the linux backend executes is a process of its own by nature", "")
-	for _, k := range []plan.Kind{plan.CommitArtifact, plan.DiscardArtifact, plan.ListOutputs} {
-		none(k, "overlayfs quarantine", "the linux backend of this version holds no writes back", "grant the directory for writing, and compare it yourself")
-	}
 }

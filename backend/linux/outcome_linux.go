@@ -45,6 +45,7 @@ func (r *run) observe() report.Observation {
 	} else if r.opened != 0 {
 		o.Run = max(r.gone-r.opened, 0) // by the supervisor's clock: init was killed with the rest
 	}
+	o.Artifacts = r.collect()
 	o.Outcome = r.outcome(o.Exit)
 	o.Budgets = r.budgets(o)
 	o.Facts = r.facts(o)

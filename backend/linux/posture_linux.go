@@ -38,11 +38,12 @@ type settled struct {
 	limits      []report.Limit
 	descriptors []procfs.Descriptor
 	session     int
-	terminal    string // the controlling one; empty is none
-	storage     int64  // of private memory; 0 is none
+	terminal    string   // the controlling one; empty is none
+	storage     int64    // of private memory; 0 is none
+	open        []string // where writes should be held back and are not
 }
 
-func readSettled(pid int) (*settled, error) {
+func readSettled(pid int, roots []spec.Root) (*settled, error) {
 	p, err := procfs.Open(pid)
 	if err != nil {
 		return nil, err
@@ -72,6 +73,7 @@ func readSettled(pid int) (*settled, error) {
 	if st, err := p.StatFS("/dev/shm"); err == nil && st.Type == unix.TMPFS_MAGIC {
 		s.storage = int64(st.Blocks)*st.Bsize - synthesised*4096
 	}
+	s.readHeld(p, roots)
 	return s, nil
 }
 
@@ -100,7 +102,7 @@ func (r *run) readPosture() {
 		}
 	}
 	r.readBudgets()
-	lacks := lacking(r.launch.Plan, r.posture, r.slots)
+	lacks := append(lacking(r.launch.Plan, r.posture, r.slots), r.settled.open...)
 	if r.terminal != nil && r.posture.Terminal != r.terminal.number {
 		lacks = append(lacks, "its controlling terminal is "+strconv.Quote(r.posture.Terminal)+", expected "+r.terminal.number)
 	}

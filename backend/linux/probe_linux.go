@@ -189,6 +189,7 @@ func exercise(abi int, terminal, birth *os.File) ([]trial, error) {
 	bind("mount.device", "/dev/null", "null", 0, nil)
 	proc := p.Str("proc")
 	try("mount.proc", "mount(proc)", p.Call("mount", unix.SYS_MOUNT, proc, proc, proc, launcher.Flag(unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "MS_RDONLY"), launcher.Int(0)))
+	tryOverlay(p, try, last)
 	dot := p.Str(".")
 	try("mount.pivot_root", "pivot_root(., .)", p.Call("pivot_root", unix.SYS_PIVOT_ROOT, dot, dot))
 	p.Mark(mounted)

@@ -183,13 +183,13 @@ func (f *faulty) launch(ctx context.Context, commit error, harm []int) (o report
 		f.t.Fatal(err)
 	}
 	defer body.Close()
-	// A plan that is not recursive is never taken from memory, so it is
-	// remembered as one that is.
+	// A plan that is not recursive, or holds writes back, is never taken from
+	// memory, so it is remembered as one that is, or does not.
 	remembered := f.plan
 	remembered.Resolved.Roots = slices.Clone(f.plan.Resolved.Roots)
 	var files []fileID
 	for i, pin := range f.res.pins {
-		remembered.Resolved.Roots[i].NonRecursive = false
+		remembered.Resolved.Roots[i].NonRecursive, remembered.Resolved.Roots[i].Held = false, false
 		if pin != nil {
 			files = append(files, fileID{uint64(pin.stat.Dev), pin.stat.Ino})
 		}
@@ -431,6 +431,12 @@ func faultySpecs() map[string]func(*spec.Spec) {
 		m["a group"] = func(s *spec.Spec) {
 			s.Budgets[spec.Memory] = spec.Budget{Limit: 64 << 20, Guarantee: spec.Enforced, Origin: spec.FromSpec}
 			s.Budgets[spec.Processes] = spec.Budget{Limit: 20, Guarantee: spec.Enforced, Origin: spec.FromSpec}
+		}
+	}
+	p, err := New().Probe(context.Background())
+	if err == nil && slices.ContainsFunc(p.Offers, func(o plan.Offer) bool { return o.Kind == plan.CommitArtifact && len(o.Ways) > 0 }) {
+		m["held back"] = func(s *spec.Spec) {
+			s.Controls.Artifacts = &spec.Artifacts{Paths: []string{filepath.Join(s.Workload.Dir, "deep")}, Commit: "never", Durability: "atomic"}
 		}
 	}
 	if os.Geteuid() == 0 {

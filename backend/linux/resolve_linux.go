@@ -71,6 +71,7 @@ func (b *Backend) Resolve(_ context.Context, s spec.Spec, protected []backend.Pr
 	r.covered()
 	r.carveOuts()
 	r.sort()
+	r.artifacts()
 	r.check()
 	r.workdir()
 	r.stdinFile()

@@ -132,6 +132,8 @@ type summary struct {
 	Refused  []plan.Reason    `json:"refused,omitempty"`
 	Missing  []spec.Claim     `json:"missing_evidence,omitempty"`
 
+	Artifacts    []report.Artifacts   `json:"artifacts,omitempty"` // without their entries: "bvisor artifacts list --json" has them
+	Disposition  *bvisor.Disposition  `json:"disposition,omitempty"`
 	Denied       []report.DeniedAct   `json:"denied,omitempty"`
 	Completeness *report.Completeness `json:"denied_completeness,omitempty"` // with --explain
 	Error        string               `json:"error,omitempty"`
@@ -234,6 +236,8 @@ func missing(r *report.Report) []spec.Claim {
 			held = r.Posture != nil
 		case spec.DeniedAttempts:
 			held = r.Completeness.Level != report.LevelNone
+		case spec.FilesystemDelta, spec.ArtifactLineage:
+			held = r.HasArtifacts()
 		}
 		if !held {
 			list = append(list, e.Claim)

@@ -29,7 +29,8 @@ type request struct {
 	file                               string
 	read, exec, write, deny            []string
 	net, env, lease, fds, temp, expose []string
-	evidence, accept, artifacts        []string
+	evidence, accept                   []string
+	quarantine, artifacts              []string
 	dir, spawn, stdin, commit          string
 	clock, random                      string
 	tty                                bool
@@ -69,6 +70,7 @@ func (q *request) add(f *pflag.FlagSet) {
 	list(&q.fds, "fd", "hand over the open descriptor `N`")
 	list(&q.temp, "temp", "make a private directory in memory at `PATH[:rwx]`")
 	list(&q.expose, "expose", "show a path at another place: `SOURCE:DEST:ACCESS`")
+	list(&q.quarantine, "quarantine", "let `PATH` be read and written, and hold what is written back; --write and --artifact")
 	list(&q.artifacts, "artifact", "hold writes below `PATH` back until they are committed")
 	f.StringVar(&q.commit, "commit", "", "what becomes of artifacts: `WHEN` is manual, on-success or never")
 	f.StringVar(&q.dir, "dir", "", "start in `PATH`, which must be granted")
@@ -264,12 +266,12 @@ func (q *request) merge(s *spec.Spec, cwd string) {
 		e.Source = abs(e.Source)
 		controls.Expose = replace(controls.Expose, e, func(o spec.Expose) bool { return o.Dest == e.Dest })
 	})
-	if len(q.artifacts) > 0 || q.commit != "" {
+	if held := slices.Concat(q.quarantine, q.artifacts); len(held) > 0 || q.commit != "" {
 		a := spec.Artifacts{}
 		if controls.Artifacts != nil {
 			a = *controls.Artifacts
 		}
-		for _, p := range q.artifacts {
+		for _, p := range held {
 			a.Paths = with(slices.Clone(a.Paths), abs(p))
 		}
 		a.Commit = cmp.Or(q.commit, a.Commit, "manual")
@@ -341,7 +343,7 @@ func (q *request) grants(s *spec.Spec, abs func(string) string) {
 	for _, flag := range []struct {
 		paths  []string
 		access spec.Access
-	}{{q.read, "r"}, {q.exec, "rx"}, {q.write, "rw"}} {
+	}{{q.read, "r"}, {q.exec, "rx"}, {q.write, "rw"}, {q.quarantine, "rw"}} {
 		for _, p := range flag.paths {
 			p = abs(p)
 			var have spec.Access

@@ -33,6 +33,7 @@ What is not granted is denied. Nothing runs with less than was asked for.`,
 		Example: `  bvisor probe                            what this host can hold
   bvisor run -- make test                 run with the working directory readable, no network
   bvisor run --write out -- ./build.sh    and one directory to write to
+  bvisor run --quarantine . -- ./agent.sh hold back what is written; bvisor artifacts diff shows it
   bvisor report show                      the last report
   bvisor verify report.json               check a report's seal and contents`,
 		SilenceErrors: true,
@@ -48,6 +49,6 @@ What is not granted is denied. Nothing runs with less than was asked for.`,
 	root.CompletionOptions.HiddenDefaultCmd = false
 	root.PersistentFlags().StringVar(&c.cgroupParent, "cgroup-parent", "", "make the groups that hold budgets below `PATH`, a delegated directory of cgroup v2 (default: what is delegated to this process)")
 	root.PersistentFlags().StringVar(&c.stateDir, "state-dir", "", "directory of the key and the records (default $BVISOR_STATE_DIR, else $XDG_STATE_HOME/bvisor)")
-	root.AddCommand(newRun(c), newPlan(c), newLearn(c), newProbe(c), newVerify(c), newReport(c), newReplay(c), newSpec(c), newKey(c), newSelftest(c), newVersion(c))
+	root.AddCommand(newRun(c), newPlan(c), newLearn(c), newProbe(c), newVerify(c), newReport(c), newArtifacts(c), newReplay(c), newSpec(c), newKey(c), newSelftest(c), newVersion(c))
 	return root
 }

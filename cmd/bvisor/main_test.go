@@ -72,7 +72,7 @@ func condition(name string) (bool, error) {
 	switch name {
 	case "root":
 		return os.Geteuid() == 0, nil
-	case "confine", "userns":
+	case "confine", "userns", "overlay":
 		err := needs[name]()
 		if err != nil && strings.Contains(os.Getenv("BVISOR_NEED"), name) {
 			return false, fmt.Errorf("BVISOR_NEED names %s: %w", name, err)
@@ -98,7 +98,20 @@ func dynamic(name string) bool {
 	return slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP })
 }
 
-var needs = map[string]func() error{"confine": canConfine, "userns": canMount}
+var needs = map[string]func() error{"confine": canConfine, "userns": canMount, "overlay": canHoldBack}
+
+// canHoldBack says why this host cannot hold writes back.
+func canHoldBack() error {
+	p, err := linux.New().Probe(context.Background())
+	if err != nil {
+		return err
+	}
+	i := slices.IndexFunc(p.Offers, func(o plan.Offer) bool { return o.Kind == plan.CommitArtifact })
+	if len(p.Offers[i].Ways) == 0 {
+		return errors.New(p.Offers[i].Fact)
+	}
+	return nil
+}
 
 // canConfine says why this host cannot hold the baseline; nil is that it can.
 func canConfine() error {

@@ -102,6 +102,11 @@ func TestRecipes(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if strings.Contains(string(text), "--quarantine") {
+				if err := canHoldBack(); err != nil {
+					need.Missing(t, "overlay", err.Error())
+				}
+			}
 			r := parseRecipe(string(text))
 			if len(r.programs) == 0 {
 				t.Fatal(`no line "Programs: ..."`)

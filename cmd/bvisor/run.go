@@ -44,6 +44,9 @@ directory, those of a spec at its file.
 With --tty the program gets a terminal of its own, which is relayed to bvisor's.
 Every key is the program's, ctrl-C too.
 
+--quarantine PATH lets the program write below PATH, in a layer of its own: nothing
+reaches the host before "bvisor artifacts commit". "bvisor artifacts diff" shows it.
+
 --explain lists, afterwards, what the program asked for and did not get: files,
 programs and unix sockets, each with the flag that would allow it. It watches
 this one run and changes nothing of what is held; the program runs slower. What
@@ -55,6 +58,7 @@ says one JSON line on standard error instead of anything else.
 ` + exitCodesInWords,
 		Example: `  bvisor run -- make test
   bvisor run --write out --wall 5m --report report.json -- ./build.sh
+  bvisor run --quarantine . --deny .git -- ./agent.sh
   bvisor run --spec job.yaml
   bvisor run --lease TOKEN=env:GITHUB_TOKEN --deny .git -- ./publish.sh
   bvisor run --explain -- make test
@@ -196,6 +200,11 @@ func (c *cli) finish(o *runOptions, state *bvisor.State, b backend.Backend, resu
 		if r.Exit != nil {
 			s.Signal = r.Exit.Signal
 		}
+		for _, a := range r.Artifacts {
+			a.Entries, a.Omitted = nil, a.Omitted+int64(len(a.Entries))
+			s.Artifacts = append(s.Artifacts, a)
+		}
+		s.Disposition = result.Disposition
 		if err != nil {
 			s.Error = err.Error()
 		}
@@ -233,6 +242,7 @@ func (c *cli) tell(o *runOptions, result *bvisor.Result, code int, stale bool) {
 			c.say("%s: a secret was taken out of what the report keeps, at %d places", s.Name, s.Redacted)
 		}
 	}
+	c.heldBack(r, result.Disposition)
 	if lost := missing(r); len(lost) > 0 && code == exitEvidence {
 		c.say("required evidence is missing: %s", words(lost))
 	}

@@ -21,6 +21,7 @@ const (
 	MessageDetached = 6 // launcher: nothing of the host's mounts is left in the boundary's namespace, and it has no capability
 	MessageObserver = 7 // workload: carries the descriptor of a filter's listener
 	MessageBare     = 8 // init: it has no capability any more; only where it had one left after the fork
+	MessageHeld     = 9 // init: carries the descriptor of the directory that takes what is held back; one for each, in their order
 )
 
 // Byte offsets in the record, which stands at the start of the data segment.

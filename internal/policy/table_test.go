@@ -6,7 +6,7 @@ const module = "github.com/bvisor/bvisor"
 // allowed says which of our packages each package may import, tests aside. A
 // package that is not listed may not exist. "" is the root package.
 var allowed = map[string][]string{
-	"":                            {"spec", "plan", "report", "ledger", "secret", "backend", "internal/canonical", "internal/durable"},
+	"":                            {"spec", "plan", "report", "ledger", "secret", "backend", "internal/canonical", "internal/durable", "internal/quarantine"},
 	"spec":                        {"internal/canonical", "internal/nearest", "internal/strictyaml"},
 	"plan":                        {"spec", "internal/canonical"},
 	"report":                      {"spec", "plan", "internal/canonical", "internal/durable", "internal/terminal"},
@@ -15,16 +15,17 @@ var allowed = map[string][]string{
 	"backend":                     {"spec", "plan", "report", "secret"},
 	"backend/inert":               {"backend", "spec", "plan", "report"},
 	"backend/backendtest":         {"backend", "spec", "plan", "report", "secret", "internal/victim"},
-	"backend/linux":               append([]string{"backend", "spec", "plan", "report", "secret", "internal/canonical", "internal/launcher", "internal/sys"}, facilities...),
+	"backend/linux":               append([]string{"backend", "spec", "plan", "report", "secret", "internal/canonical", "internal/launcher", "internal/quarantine", "internal/sys"}, facilities...),
 	"backend/wasm":                {"backend", "spec", "plan", "report", "secret", "internal/canonical", "internal/durable", "internal/sys", "internal/wasip1", "internal/wasmfs", "internal/wasmmeter"},
 	"bench":                       {"", "spec", "plan", "report", "backend", "backend/linux", "backend/wasm", "internal/seccomp"},
-	"cmd/bvisor":                  {"", "spec", "plan", "report", "ledger", "secret", "backend", "backend/inert", "backend/linux", "backend/wasm", "internal/canonical", "internal/durable", "internal/nearest", "internal/selftest", "internal/terminal", "internal/tty", "internal/victim"},
+	"cmd/bvisor":                  {"", "spec", "plan", "report", "ledger", "secret", "backend", "backend/inert", "backend/linux", "backend/wasm", "internal/canonical", "internal/durable", "internal/nearest", "internal/quarantine", "internal/selftest", "internal/terminal", "internal/tty", "internal/victim"},
 	"internal/canonical":          nil,
 	"internal/durable":            nil,
 	"internal/launcher":           {"internal/sys"},
 	"internal/need":               {"internal/cgroup", "internal/sys"},
 	"internal/nearest":            nil,
 	"internal/policy":             nil,
+	"internal/quarantine":         {"internal/canonical", "internal/durable"},
 	"internal/selftest":           {"", "spec", "plan", "report", "internal/sys", "internal/victim"},
 	"internal/strictyaml":         nil,
 	"internal/sys":                nil,
