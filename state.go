@@ -111,8 +111,18 @@ type recalling struct {
 	err   error
 }
 
+// outer is a backend that runs its workloads in boundaries of another one.
+type outer interface{ Outer() backend.Backend }
+
 func (r *recalling) Probe(ctx context.Context) (plan.Profile, error) {
-	r.once.Do(func() { r.err = r.state.Recall(ctx, r.Backend) })
+	r.once.Do(func() {
+		if on, ok := r.Backend.(outer); ok && on.Outer() != nil {
+			r.err = r.state.Recall(ctx, on.Outer())
+		}
+		if r.err == nil {
+			r.err = r.state.Recall(ctx, r.Backend)
+		}
+	})
 	if r.err != nil {
 		return plan.Profile{}, r.err
 	}
@@ -174,8 +184,13 @@ func (s *State) Recall(ctx context.Context, b backend.Backend) error {
 	return nil
 }
 
-// Forget drops the kept profile of a backend.
+// Forget drops the kept profile of a backend, and of the one it runs in.
 func (s *State) Forget(b backend.Backend) error {
+	if on, ok := b.(outer); ok && on.Outer() != nil {
+		if err := s.Forget(on.Outer()); err != nil {
+			return err
+		}
+	}
 	err := os.Remove(filepath.Join(s.Dir, s.profileName(b)))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/bvisor/bvisor/backend/linux"
+	"github.com/bvisor/bvisor/backend/wasm"
 )
 
 // sections in the order in which they are measured and printed.
@@ -31,6 +32,7 @@ var sections = []struct {
 	{"steady", (*bench).steady},
 	{"mechanisms", (*bench).mechanisms},
 	{"ledger", (*bench).ledger},
+	{"wasm", (*bench).wasm},
 }
 
 // bench is what all sections share.
@@ -56,6 +58,8 @@ func main() {
 	var err error
 	if args := os.Args[1:]; len(args) > 0 && args[0] == worker {
 		err = work(args[1:])
+	} else if len(args) == 1 && args[0] == moduleWorker {
+		err = wasm.Work(os.NewFile(wasm.WorkerIn, "jobs"), os.NewFile(wasm.WorkerOut, "results"))
 	} else {
 		err = run(args, os.Stdout)
 	}

@@ -43,6 +43,9 @@ func (s *source) request() spec.Resolved {
 	r := small()
 	if s.below(16) == 1 {
 		r.Spec.Workload = spec.Workload{Wasm: "/m.wasm"}
+		for _, code := range some(s, spec.UnfitCodes...) {
+			r.Executable.Unfit = append(r.Executable.Unfit, spec.Unfit{Code: code, Fact: "so it is"})
+		}
 	}
 	for i := range s.below(5) {
 		r.Roots = append(r.Roots, spec.Root{
@@ -65,6 +68,8 @@ func (s *source) request() spec.Resolved {
 	if s.yes() {
 		c.Environment = []spec.EnvEntry{{Name: "A", Value: "1"}, {Name: "B", Lease: "env:B"}}
 	}
+	c.Clock = pick(s, "", spec.ClockReal, spec.ClockMonotonic, spec.ClockFixed)
+	c.Random = pick(s, "", spec.RandomReal, spec.RandomSeeded)
 	c.FDs = some(s, 3, 7)
 	k := &r.Spec.Controls
 	k.Stdin.Mode = pick(s, "", spec.StdinNone, spec.StdinInherit, spec.StdinTTY)
@@ -97,7 +102,7 @@ func (s *source) request() spec.Resolved {
 		}
 	}
 	r.Spec.Evidence = some(s, spec.Claims...)
-	for _, b := range Baseline {
+	for _, b := range Waivable {
 		if s.below(16) == 1 {
 			r.Spec.Accept = append(r.Spec.Accept, b.Weakening)
 		}
@@ -138,7 +143,7 @@ func (s *source) way() Way {
 		Capacity: pick[int64](s, 0, 0, 1000, 1<<30),
 		Lacks: some(s, FeatureExecWithoutRead, FeatureWriteWithoutRead, FeatureNonRecursive, FeatureFileRoot, FeatureOtherRoot, FeatureDescendants,
 			FeatureWithSupervisor, FeatureRate, FeatureSubSecond),
-		Requires: some(s, UserNamespace, MountNamespace, PIDNamespace, NetworkNamespace, LandlockDomain),
+		Requires: some(s, UserNamespace, MountNamespace, PIDNamespace, NetworkNamespace, LandlockDomain, OwnProcess),
 	}
 	for i := range pick(s, 1, 2, 3, 0) {
 		w.Mechanisms = append(w.Mechanisms, Mechanism{

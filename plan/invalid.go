@@ -70,6 +70,9 @@ func (c *checker) workload(r *spec.Resolved, p *Profile) {
 		refuse(workloadCommand, "a backend that starts processes", "the backend wasm runs only WebAssembly modules",
 			"use another backend, or workload.wasm")
 	}
+	for _, u := range r.Executable.Unfit {
+		c.reasons = append(c.reasons, unfit(u))
+	}
 }
 
 func (c *checker) capabilities(r *spec.Resolved) {
@@ -85,6 +88,8 @@ func (c *checker) capabilities(r *spec.Resolved) {
 	}
 	caps := &r.Spec.Capabilities
 	c.oneOf("capabilities.spawn", string(caps.Spawn), "", string(spec.SpawnNone), string(spec.SpawnThreads), string(spec.SpawnProcesses))
+	c.oneOf("capabilities.clock", string(caps.Clock), "", string(spec.ClockReal), string(spec.ClockMonotonic), string(spec.ClockFixed))
+	c.oneOf("capabilities.random", string(caps.Random), "", string(spec.RandomReal), string(spec.RandomSeeded))
 	c.unless(!caps.Network.Loopback || len(caps.Network.Allow) == 0, "capabilities.network", spec.NetworkLoopback, "either loopback or what may be reached")
 	for _, fd := range caps.FDs {
 		c.unless(fd >= 3, "capabilities.fds", strconv.Itoa(fd), "3 or more")
@@ -119,7 +124,7 @@ func (c *checker) budgets(s *spec.Spec) {
 		}
 	}
 	// Only the number: the order of a map must not show.
-	c.unless(unknown == 0, "budgets", strconv.Itoa(unknown)+" unknown dimensions", "only the eight dimensions")
+	c.unless(unknown == 0, "budgets", strconv.Itoa(unknown)+" unknown dimensions", "only the known dimensions")
 	for _, d := range spec.Dimensions {
 		b, asked := s.Budgets[d]
 		if !asked {
@@ -142,7 +147,7 @@ func (c *checker) oneOf(field, value string, known ...string) {
 }
 
 func knownWeakening(name spec.Weakening) bool {
-	for _, b := range Baseline {
+	for _, b := range Waivable {
 		if b.Weakening == name {
 			return true
 		}

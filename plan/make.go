@@ -132,7 +132,7 @@ func (m *maker) faults(w *want, offer *Offer, way *Way, enforcement spec.Enforce
 		}
 	}
 	if len(m.accepted) > 0 {
-		for _, b := range Baseline {
+		for _, b := range Waivable {
 			if slices.Contains(way.Requires, b.Kind) && slices.Contains(m.accepted, b.Weakening) {
 				f = append(f, conflict(w, way, b.Kind, b.Weakening))
 			}

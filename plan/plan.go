@@ -26,6 +26,8 @@ const (
 	Environment        Kind = "environment"
 	FDsNone            Kind = "fds-none"
 	FDsOnly            Kind = "fds-only"
+	Clock              Kind = "clock"
+	Random             Kind = "random"
 	Launch             Kind = "launch"
 	CaptureStreams     Kind = "capture-streams"
 	StdinControl       Kind = "stdin"
@@ -62,14 +64,15 @@ const (
 	MinimalDev       Kind = "minimal-dev"
 	PrivateProc      Kind = "private-proc"
 	NoSys            Kind = "no-sys"
+	OwnProcess       Kind = "own-process" // of WebAssembly alone: a program that is executed is a process by nature
 )
 
 // Kinds returns every requirement kind, in order of name.
 func Kinds() []Kind {
 	all := []Kind{Filesystem, FilesystemCarveOut, NetworkDenyAll, NetworkLoopback, NetworkAllowList, SpawnNone, SpawnThreads, SpawnProcesses,
-		Environment, FDsNone, FDsOnly, Launch, CaptureStreams, StdinControl, Terminal, TempRoot, ExposePath,
+		Environment, FDsNone, FDsOnly, Clock, Random, Launch, CaptureStreams, StdinControl, Terminal, TempRoot, ExposePath,
 		CommitArtifact, DiscardArtifact, ListOutputs, KillTree}
-	for _, b := range Baseline {
+	for _, b := range Waivable {
 		all = append(all, b.Kind)
 	}
 	for _, d := range spec.Dimensions {
@@ -110,6 +113,12 @@ var Baseline = []struct {
 	{PrivateProc, "host-proc"},
 	{NoSys, "host-sys"},
 }
+
+// Waivable is the baseline and what is wanted of WebAssembly besides.
+var Waivable = append(slices.Clone(Baseline), struct {
+	Kind      Kind
+	Weakening spec.Weakening
+}{OwnProcess, "in-process"})
 
 // Param is a named parameter, for people and for the plan's identity.
 type Param struct {

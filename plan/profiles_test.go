@@ -69,6 +69,8 @@ func capable() Profile {
 	offer(Environment, by(mech("explicit-environment")))
 	offer(FDsNone, by(mech("close-range", spec.MechanismAttestation)))
 	offer(FDsOnly, by(mech("close-range", spec.MechanismAttestation)))
+	offer(Clock, by(mech("wasi-clock")))
+	offer(Random, by(mech("wasi-random")))
 	offer(Launch, by(mech("launcher", spec.TerminalOutcome)))
 	offer(CaptureStreams, by(mech("pipe")))
 	offer(StdinControl, by(mech("descriptor-placement")))
@@ -79,7 +81,7 @@ func capable() Profile {
 	offer(DiscardArtifact, by(overlay).on(MountNamespace))
 	offer(ListOutputs, by(overlay).on(MountNamespace))
 	offer(KillTree, by(pidns).on(PIDNamespace), by(cgroup("kill")))
-	for _, b := range Baseline {
+	for _, b := range Waivable {
 		offer(b.Kind, by(mech(string(b.Kind), spec.MechanismAttestation)))
 	}
 	offer(BudgetKind(spec.Wall), by(mech("deadline")))
@@ -90,6 +92,7 @@ func capable() Profile {
 	offer(BudgetKind(spec.Storage), by(tmpfs).on(MountNamespace))
 	offer(BudgetKind(spec.Network_), by(mech("userspace-netstack", spec.NetworkActivity)).on(NetworkNamespace))
 	offer(BudgetKind(spec.Output), by(mech("stream relay")))
+	offer(BudgetKind(spec.Fuel), by(mech("meter")))
 	slices.SortFunc(p.Offers, func(a, b Offer) int {
 		if a.Kind < b.Kind {
 			return -1

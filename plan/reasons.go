@@ -21,6 +21,7 @@ const (
 	codeBudgetEvidence  = ".evidence"          // bounded, but the claim cannot be shown of it
 	codeBudgetMinimum   = ".minimum"           // less than the rest of the spec needs
 	codeEvidence        = "evidence."          // CLAIM
+	codeModule          = "wasm."              // one of spec.UnfitCodes
 	codeSpecInvalid     = "spec.invalid"       // a value that spec.Parse would not have let through
 	codeProfileVersion  = "profile.version"    // the profile is of another version
 	codeProfileDrift    = "profile.drift"      // the profile is not the one the plan was made for
@@ -29,6 +30,7 @@ const (
 	workloadCommand     = Kind("command")      // likewise
 	forEvidence         = Kind("evidence")     // Reason.Requirement of codeEvidence
 	hostNetwork         = spec.Weakening("host-network")
+	inProcess           = spec.Weakening("in-process")
 	outlives            = spec.Weakening("outlives-supervisor")
 )
 
@@ -46,6 +48,8 @@ var instead = []struct {
 	{SpawnThreads, "use spawn: none or spawn: processes"},
 	{SpawnProcesses, "use spawn: none or spawn: threads"},
 	{FDsOnly, "take capabilities.fds out"},
+	{Clock, "take capabilities.clock out"},
+	{Random, "take capabilities.random out"},
 	{CaptureStreams, "take controls.capture out"},
 	{Terminal, "use stdin: inherit, and capture stdout and stderr"},
 	{TempRoot, "take the path out of controls.temp"},
@@ -61,7 +65,7 @@ func without(w *want) string {
 	if w.dimension != "" && w.origin != spec.FromDefault {
 		return "take budgets." + string(w.dimension) + " out"
 	}
-	for _, b := range Baseline {
+	for _, b := range Waivable {
 		if b.Kind == w.kind {
 			return "accept " + strconv.Quote(string(b.Weakening)) + " to run without it: " + spec.Weakenings[b.Weakening]
 		}
@@ -260,4 +264,26 @@ func inUnits(n int64, small string, units ...unit) string {
 		}
 	}
 	return strconv.FormatInt(n, 10) + small
+}
+
+// moduleText says what a module has to be, and what to do with one that is not.
+var moduleText = []struct{ code, need, remedy string }{
+	{"invalid", "a WebAssembly module that is true to itself", "build it again"},
+	{"component", "a core module: the component model is not supported", "build for wasip1, or take the core module out of the component"},
+	{"feature", "a module without this feature: only what is counted is run", "build for WebAssembly 2.0 without vectors, threads and other extensions"},
+	{"size", "a module and functions that are not that large", "leave debugging information out, or split it"},
+	{"functions", "a module with fewer functions", "split it"},
+	{"import", "imports of wasi_snapshot_preview1 alone", "build for wasip1; a host function of another module cannot be held"},
+	{"start", "a command: a module that exports the function _start, without parameters and results", "build a command, not a library (reactor)"},
+}
+
+func unfit(u spec.Unfit) Reason {
+	r := Reason{Code: codeModule + u.Code, Requirement: Launch, Origin: spec.FromSpec, Subject: u.Subject, Fact: u.Fact,
+		Need: "a WebAssembly module that can be run", Remedy: "use another module"}
+	for _, t := range moduleText {
+		if t.code == u.Code {
+			r.Need, r.Remedy = t.need, t.remedy
+		}
+	}
+	return r
 }

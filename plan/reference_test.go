@@ -24,7 +24,7 @@ type ask struct {
 
 func reference(r spec.Resolved, p Profile) (plan, refusal []string) {
 	waivers := map[string]string{} // baseline kind to the weakening that waives it
-	for _, b := range Baseline {
+	for _, b := range Waivable {
 		waivers[string(b.Kind)] = string(b.Weakening)
 	}
 	accepted := map[string]bool{}
@@ -37,6 +37,10 @@ func reference(r spec.Resolved, p Profile) (plan, refusal []string) {
 	}
 	if r.Spec.Workload.Wasm == "" && p.Backend == "wasm" {
 		refusal = append(refusal, "unsupported.command|launch|")
+	}
+
+	for _, u := range r.Executable.Unfit {
+		refusal = append(refusal, "wasm."+u.Code+"|launch|"+u.Subject)
 	}
 
 	// 1. What must be held.
@@ -94,6 +98,12 @@ func reference(r spec.Resolved, p Profile) (plan, refusal []string) {
 	} else {
 		capability("environment", "spec")
 	}
+	if c := r.Spec.Capabilities.Clock; c == "fixed" || c == "monotonic-only" {
+		capability("clock", "spec")
+	}
+	if r.Spec.Capabilities.Random == "seeded" {
+		capability("random", "spec")
+	}
 	if len(r.Spec.Capabilities.FDs) == 0 {
 		capability("fds-none", "default")
 	} else {
@@ -132,7 +142,10 @@ func reference(r spec.Resolved, p Profile) (plan, refusal []string) {
 			capability(string(b.Kind), "baseline")
 		}
 	}
-	for _, d := range []string{"wall", "cpu", "memory", "processes", "handles", "storage", "network", "output"} {
+	if r.Spec.Workload.Wasm != "" && !accepted["in-process"] {
+		capability("own-process", "baseline")
+	}
+	for _, d := range []string{"wall", "cpu", "memory", "processes", "handles", "storage", "network", "output", "fuel"} {
 		b, ok := r.Spec.Budgets[spec.Dimension(d)]
 		if !ok {
 			continue
@@ -204,7 +217,7 @@ func reference(r spec.Resolved, p Profile) (plan, refusal []string) {
 					w = append(w, "feature."+feature)
 				}
 			}
-			for _, k := range Baseline {
+			for _, k := range Waivable {
 				if accepted[waivers[string(k.Kind)]] && slices.Contains(way.Requires, k.Kind) {
 					w = append(w, "weakening.conflict~"+waivers[string(k.Kind)])
 				}

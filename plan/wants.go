@@ -38,6 +38,9 @@ func wants(r *spec.Resolved, accepted []spec.Weakening) []want {
 			w = append(w, want{kind: b.Kind, origin: spec.FromBaseline, enforcement: spec.Enforced})
 		}
 	}
+	if r.Spec.Workload.Wasm != "" && !slices.Contains(accepted, inProcess) {
+		w = append(w, want{kind: OwnProcess, origin: spec.FromBaseline, enforcement: spec.Enforced})
+	}
 	return wantBudgets(w, r)
 }
 
@@ -167,6 +170,13 @@ func wantCapabilities(w []want, r *spec.Resolved, accepted []spec.Weakening) []w
 		}
 	}
 	w = append(w, enforced(Environment, origin, env...))
+
+	if c.Clock != "" && c.Clock != spec.ClockReal {
+		w = append(w, enforced(Clock, spec.FromSpec, Param{"mode", string(c.Clock)}))
+	}
+	if c.Random != "" && c.Random != spec.RandomReal {
+		w = append(w, enforced(Random, spec.FromSpec, Param{"source", string(c.Random)}))
+	}
 
 	if len(c.FDs) == 0 {
 		return append(w, enforced(FDsNone, spec.FromDefault))

@@ -223,18 +223,25 @@ func checkOutcome(s *Sealed) (string, *CheckError) {
 	r := s.Report
 	o, e := r.Outcome, r.Exit
 	if e != nil {
-		if e.Code < 0 || e.Code > 255 || e.Signal < 0 || e.Signal > 64 || (e.Signal != 0 && e.Code != 0) || (e.Core && e.Signal == 0) {
-			return "", mismatch("exit", "a status from 0 to 255 or a signal from 1 to 64", e.String())
+		most := 255
+		if r.Profile.Backend == "wasm" {
+			most = 1<<32 - 1 // proc_exit of WASI takes 32 bits
+		}
+		if t := e.Trap; t != nil && (t.Kind == "" || e.Code != 0 || e.Signal != 0) {
+			return "", mismatch("exit.trap", "its kind, and neither a status nor a signal", e.String())
+		}
+		if e.Code < 0 || e.Code > most || e.Signal < 0 || e.Signal > 64 || (e.Signal != 0 && e.Code != 0) || (e.Core && e.Signal == 0) {
+			return "", mismatch("exit", fmt.Sprintf("a status from 0 to %d or a signal from 1 to 64", most), e.String())
 		}
 	}
 	switch o.Status {
 	case Completed:
-		if e == nil || e.Code != 0 || e.Signal != 0 {
+		if e == nil || e.Code != 0 || e.Signal != 0 || e.Trap != nil {
 			return "", mismatch("exit", "status 0, as the outcome is completed", e.String())
 		}
 	case Failed:
-		if e == nil || (e.Code == 0 && e.Signal == 0) {
-			return "", mismatch("exit", "a status other than 0 or a signal, as the outcome is failed", e.String())
+		if e == nil || (e.Code == 0 && e.Signal == 0 && e.Trap == nil) {
+			return "", mismatch("exit", "a status other than 0, a signal or a trap, as the outcome is failed", e.String())
 		}
 	case SetupFailed:
 		if e != nil {
@@ -281,6 +288,8 @@ func (e *Exit) String() string {
 	switch {
 	case e == nil:
 		return "no exit"
+	case e.Trap != nil:
+		return "trap: " + e.Trap.Kind
 	case e.Signal != 0:
 		text := "signal " + strconv.Itoa(e.Signal)
 		if e.Name != "" {

@@ -74,6 +74,13 @@ type Exit struct {
 	Signal int    `json:"signal,omitempty"` // number of the signal that ended it
 	Name   string `json:"name,omitempty"`   // the signal's name
 	Core   bool   `json:"core,omitempty"`
+	Trap   *Trap  `json:"trap,omitempty"` // instead of both: what stopped a WebAssembly module
+}
+
+// Trap is how a WebAssembly module failed by itself.
+type Trap struct {
+	Kind  string   `json:"kind"`            // for example "unreachable" or "integer divide by zero"
+	Stack []string `json:"stack,omitempty"` // functions by their names, the innermost first
 }
 
 // Phase is one line of the launcher's transcript.
@@ -175,6 +182,7 @@ const (
 	PlaceholderRemoved        = "placeholder_removed"
 	SecretRedacted            = "secret_redacted"
 	DenialsObserved           = "denials_observed"
+	FuelCounted               = "fuel_counted"
 	Unobserved                = "unobserved" // something that could not be seen, named
 )
 

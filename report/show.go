@@ -228,7 +228,7 @@ func amount(d spec.Dimension, n *int64) string {
 	switch d {
 	case spec.Wall, spec.CPU:
 		return nanos(*n)
-	case spec.Processes, spec.Handles:
+	case spec.Processes, spec.Handles, spec.Fuel:
 		return strconv.FormatInt(*n, 10)
 	}
 	return bytesOf(*n)

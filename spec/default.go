@@ -5,6 +5,22 @@ import (
 	"slices"
 )
 
+// DefaultWasm is what a WebAssembly module gets without a spec: the working
+// directory to read and start in, no network, both streams captured, and of the
+// environment only env. Where cwd is the root directory it is not granted.
+func DefaultWasm(cwd, module string, args []string, env ...EnvEntry) Spec {
+	s := Default(cwd, nil, env...)
+	s.Workload = Workload{Wasm: module, Args: slices.Clone(args), Dir: s.Workload.Dir}
+	s.Presets = nil
+	for i := range s.Capabilities.Filesystem {
+		s.Capabilities.Filesystem[i].Access = "r"
+	}
+	s.Capabilities.Environment = slices.Clone(env)
+	s.Capabilities.Spawn = SpawnNone
+	s.Controls.Temp = nil
+	return s
+}
+
 // Default is what a run without a spec gets: the programs of the system, the
 // working directory to read and run from, a private /tmp, no network, both
 // streams captured. env is added to its environment and wins over it; TERM is

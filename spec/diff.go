@@ -90,6 +90,8 @@ var comparisons = []func(from, to Spec) []gain{
 	moreEnvironment,
 	moreSpawn,
 	moreDescriptors,
+	moreClock,
+	moreRandom,
 	moreCapture,
 	moreStdin,
 	moreArtifacts,
@@ -170,6 +172,22 @@ func moreDescriptors(from, to Spec) []gain {
 		}
 	}
 	return list
+}
+
+func moreClock(from, to Spec) []gain {
+	f, t := cmp.Or(from.Capabilities.Clock, ClockReal), cmp.Or(to.Capabilities.Clock, ClockReal)
+	if !outranks(clocks, f, t) {
+		return nil
+	}
+	return []gain{replaced("capabilities.clock", string(t), string(f))}
+}
+
+func moreRandom(from, to Spec) []gain {
+	f, t := cmp.Or(from.Capabilities.Random, RandomReal), cmp.Or(to.Capabilities.Random, RandomReal)
+	if !outranks(randoms, f, t) {
+		return nil
+	}
+	return []gain{replaced("capabilities.random", string(t), string(f))}
 }
 
 // moreCapture: what is captured leaves the boundary. More bytes beyond the
@@ -288,7 +306,7 @@ func (d Dimension) words(n int64) string {
 	switch d {
 	case Wall, CPU:
 		return time.Duration(n).String()
-	case Processes, Handles:
+	case Processes, Handles, Fuel:
 		return strconv.FormatInt(n, 10)
 	}
 	return sizeWords(n)

@@ -41,6 +41,16 @@ func ask(s, other Spec) answers {
 	case SpawnThreads:
 		a.yes("capabilities.spawn", "start a thread?")
 	}
+	switch s.Capabilities.Clock {
+	case "", ClockReal:
+		a.yes("capabilities.clock", "learn the date?")
+		fallthrough
+	case ClockMonotonic:
+		a.yes("capabilities.clock", "measure time?")
+	}
+	if s.Capabilities.Random != RandomSeeded {
+		a.yes("capabilities.random", "draw numbers that nobody knows?")
+	}
 	for _, fd := range s.Capabilities.FDs {
 		a.yes("capabilities.fds", "use descriptor %d?", fd)
 	}
@@ -374,6 +384,8 @@ func draw(r *rand.Rand) Spec {
 		s.Capabilities.Environment = append(s.Capabilities.Environment, EnvEntry{Name: "L", Lease: pick("env:A", "env:B")})
 	}
 	s.Capabilities.Spawn = Spawn(pick("", "none", "threads", "processes"))
+	s.Capabilities.Clock = Clock(pick("", "real", "monotonic-only", "fixed"))
+	s.Capabilities.Random = Random(pick("", "real", "seeded"))
 	s.Capabilities.FDs = []int{3, 4}[some(2):]
 	for _, stream := range []string{"stdout", "stderr"}[some(2):] {
 		s.Controls.Capture = append(s.Controls.Capture, Capture{stream, int64(some(2))})

@@ -140,6 +140,8 @@ var full = Spec{
 		Environment: []EnvEntry{{Name: "A", Value: "a"}, {Name: "L", Lease: "env:L"}},
 		Spawn:       SpawnThreads,
 		FDs:         []int{3},
+		Clock:       ClockFixed,
+		Random:      RandomSeeded,
 	},
 	Controls: Controls{
 		Capture:   []Capture{{"stdout", 5}},

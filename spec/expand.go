@@ -54,6 +54,12 @@ func expandCapabilities(s Spec) Capabilities {
 	if c.Spawn == "" {
 		c.Spawn = SpawnNone
 	}
+	if c.Clock == ClockReal {
+		c.Clock = ""
+	}
+	if c.Random == RandomReal {
+		c.Random = ""
+	}
 	return c
 }
 

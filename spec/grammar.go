@@ -71,6 +71,9 @@ func capabilitiesShape() shape[Capabilities] {
 			func(c *Capabilities, v []EnvEntry) { c.Environment = v }),
 		key("spawn", "what the workload may start", choice("spawn policy", spawns), func(c *Capabilities, v Spawn) { c.Spawn = v }),
 		key("fds", "host descriptors the workload keeps", list(descriptorShape(), 0), func(c *Capabilities, v []int) { c.FDs = v }),
+		key("clock", "what a WebAssembly module can learn of the time", choice("clock", clocks), func(c *Capabilities, v Clock) { c.Clock = v }),
+		key("random", "where a WebAssembly module's random numbers come from", choice("source of random numbers", randoms),
+			func(c *Capabilities, v Random) { c.Random = v }),
 	)
 }
 
@@ -263,7 +266,7 @@ func limitDoc(d Dimension) string {
 	switch d {
 	case Wall, CPU:
 		return `a duration such as "30s"`
-	case Processes, Handles:
+	case Processes, Handles, Fuel:
 		return "a count"
 	}
 	return `a number of bytes such as "64MiB"`
@@ -273,7 +276,7 @@ func limitShape(d Dimension) shape[int64] {
 	switch d {
 	case Wall, CPU:
 		return durationShape()
-	case Processes, Handles:
+	case Processes, Handles, Fuel:
 		return integer(1, MaxLimit, checkLimit)
 	}
 	return sizeShape()

@@ -63,6 +63,8 @@ func weakeningNames() []Weakening { return slices.Sorted(maps.Keys(Weakenings)) 
 var (
 	networks     = []string{NetworkNone, NetworkLoopback}
 	spawns       = []Spawn{SpawnNone, SpawnThreads, SpawnProcesses}
+	clocks       = []Clock{ClockFixed, ClockMonotonic, ClockReal} // each tells more than the one before
+	randoms      = []Random{RandomSeeded, RandomReal}
 	streams      = []string{"stdout", "stderr", StreamTTY}
 	stdinModes   = []string{StdinNone, StdinInherit, StdinFile, StdinTTY}
 	commits      = []string{"manual", "on-success", "never"}
@@ -73,6 +75,12 @@ var (
 
 // ParseSpawn reads what the workload may start.
 func ParseSpawn(s string) (Spawn, error) { return oneOf("spawn policy", s, spawns) }
+
+// ParseClock reads what the workload can learn of the time.
+func ParseClock(s string) (Clock, error) { return oneOf("clock", s, clocks) }
+
+// ParseRandom reads where random numbers come from.
+func ParseRandom(s string) (Random, error) { return oneOf("source of random numbers", s, randoms) }
 
 // ParseClaim reads the name of an evidence claim.
 func ParseClaim(s string) (Claim, error) { return oneOf("evidence claim", s, Claims) }

@@ -62,4 +62,16 @@ type Executable struct {
 	SHA256 string `json:"sha256,omitempty"` // hex
 	Size   int64  `json:"size,omitempty"`
 	Script bool   `json:"script,omitempty"` // starts with "#!"
+
+	Unfit []Unfit `json:"unfit,omitempty"` // why a WebAssembly module cannot be run
 }
+
+// Unfit is one thing about a WebAssembly module that keeps it from being run.
+type Unfit struct {
+	Code    string `json:"code"`              // one of UnfitCodes
+	Subject string `json:"subject,omitempty"` // for example the import
+	Fact    string `json:"fact"`
+}
+
+// UnfitCodes are the codes of Unfit.
+var UnfitCodes = []string{"invalid", "component", "feature", "size", "functions", "import", "start"}

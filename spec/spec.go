@@ -37,6 +37,8 @@ type Capabilities struct {
 	Environment []EnvEntry `json:"environment,omitempty"` // sorted by name, names unique
 	Spawn       Spawn      `json:"spawn"`
 	FDs         []int      `json:"fds,omitempty"` // host descriptors that survive, sorted, each >= 3
+	Clock       Clock      `json:"clock,omitempty"`
+	Random      Random     `json:"random,omitempty"`
 }
 
 // Access is a canonical subset of "rwx", or AccessNone for a carve-out.
@@ -99,6 +101,25 @@ const (
 	SpawnNone      Spawn = "none"
 	SpawnThreads   Spawn = "threads"
 	SpawnProcesses Spawn = "processes"
+)
+
+// Clock is what the workload can learn of the time.
+type Clock string
+
+// The clocks. Empty is ClockReal.
+const (
+	ClockReal      Clock = "real"           // the host's
+	ClockMonotonic Clock = "monotonic-only" // durations, but neither date nor time of day
+	ClockFixed     Clock = "fixed"          // the same readings in every run
+)
+
+// Random is where the workload's random numbers come from.
+type Random string
+
+// The sources. Empty is RandomReal.
+const (
+	RandomReal   Random = "real"   // the host's
+	RandomSeeded Random = "seeded" // the same numbers in every run of one program
 )
 
 // Controls are host-side and never grantable to the workload.
@@ -171,8 +192,8 @@ const DefaultGrace = 500 * time.Millisecond
 // Dimension is what a budget bounds.
 type Dimension string
 
-// The eight dimensions. Units: nanoseconds for wall and cpu, bytes for memory,
-// storage, network and output, a count for processes and handles.
+// The dimensions. Units: nanoseconds for wall and cpu, bytes for memory,
+// storage, network and output, a count for processes, handles and fuel.
 const (
 	Wall      Dimension = "wall"
 	CPU       Dimension = "cpu"
@@ -182,10 +203,11 @@ const (
 	Storage   Dimension = "storage"
 	Network_  Dimension = "network"
 	Output    Dimension = "output"
+	Fuel      Dimension = "fuel" // instructions of a WebAssembly module, see internal/wasmmeter
 )
 
 // Dimensions in their fixed order.
-var Dimensions = []Dimension{Wall, CPU, Memory, Processes, Handles, Storage, Network_, Output}
+var Dimensions = []Dimension{Wall, CPU, Memory, Processes, Handles, Storage, Network_, Output, Fuel}
 
 // Budget bounds one dimension. A dimension without one is not bounded and
 // nothing is claimed about it.

@@ -38,6 +38,8 @@ var checks = []struct {
 	{[]string{"capabilities.environment"}, (*validator).environment},
 	{[]string{"capabilities.spawn"}, (*validator).spawn},
 	{[]string{"capabilities.fds"}, (*validator).descriptors},
+	{[]string{"capabilities.clock"}, (*validator).clock},
+	{[]string{"capabilities.random"}, (*validator).random},
 	{[]string{"controls.capture"}, (*validator).capture},
 	{[]string{"controls.stdin"}, (*validator).stdin},
 	{[]string{"controls.temp"}, (*validator).temp},
@@ -212,6 +214,20 @@ func (v *validator) descriptors(s Spec) {
 		}
 		seen[n] = true
 		v.check(at("capabilities.fds", i), err)
+	}
+}
+
+func (v *validator) clock(s Spec) {
+	if c := s.Capabilities.Clock; c != "" {
+		_, err := ParseClock(string(c))
+		v.check("capabilities.clock", err)
+	}
+}
+
+func (v *validator) random(s Spec) {
+	if r := s.Capabilities.Random; r != "" {
+		_, err := ParseRandom(string(r))
+		v.check("capabilities.random", err)
 	}
 }
 

@@ -28,4 +28,5 @@ var Weakenings = map[Weakening]string{
 	"host-devices":          "the host's /dev is used instead of a minimal one",
 	"host-proc":             "the host's /proc is used instead of an own one",
 	"host-sys":              "the host's /sys is visible",
+	"in-process":            "the WebAssembly engine and the module run in bvisor's own process; only the engine stands between them and all that bvisor can do",
 }

@@ -18,9 +18,11 @@ import (
 	"github.com/bvisor/bvisor/backend"
 	"github.com/bvisor/bvisor/backend/inert"
 	"github.com/bvisor/bvisor/backend/linux"
+	"github.com/bvisor/bvisor/backend/wasm"
 	"github.com/bvisor/bvisor/internal/canonical"
 	"github.com/bvisor/bvisor/internal/nearest"
 	"github.com/bvisor/bvisor/internal/terminal"
+	"github.com/bvisor/bvisor/spec"
 )
 
 // cli is what one invocation has in common: its streams and its settings.
@@ -156,7 +158,8 @@ const auto = "auto"
 
 // backend returns the backend of that name. The linux one is also what answers
 // on other systems: by refusing, with the system as the reason.
-func (c *cli) backend(name string) (backend.Backend, error) {
+// Without a name the workload decides.
+func (c *cli) backend(name string, sp spec.Spec) (backend.Backend, error) {
 	below := c.cgroupParent
 	if below != "" {
 		var err error
@@ -164,11 +167,14 @@ func (c *cli) backend(name string) (backend.Backend, error) {
 			return nil, usage("--cgroup-parent: %w", err)
 		}
 	}
-	if name == auto || name == "linux" {
+	switch {
+	case name == auto && sp.Workload.Wasm != "" || name == wasm.Name:
+		return c.wasm(linux.Below(below))
+	case name == auto || name == "linux":
 		return linux.Below(below), nil
 	}
 	var all backend.Registry
-	for _, b := range []backend.Backend{linux.Below(below), inert.New()} {
+	for _, b := range []backend.Backend{linux.Below(below), wasm.New(wasm.Options{}), inert.New()} {
 		if err := all.Register(b); err != nil {
 			return nil, err
 		}
@@ -178,6 +184,26 @@ func (c *cli) backend(name string) (backend.Backend, error) {
 		return nil, usage("--backend: %w", err)
 	}
 	return b, nil
+}
+
+// wasm returns the backend for WebAssembly. Its workers are this program.
+func (c *cli) wasm(outer backend.Backend) (backend.Backend, error) {
+	dir, err := c.state()
+	if err != nil {
+		return nil, err
+	}
+	o := wasm.Options{Outer: outer, Cache: filepath.Join(dir, "wasm")}
+	if self, err := os.Executable(); err == nil { // without it there are no workers, which the probe says
+		o.Worker = []string{self, workerWord}
+	}
+	return wasm.New(o), nil
+}
+
+// closeBackend ends what a backend keeps for runs to come.
+func closeBackend(b backend.Backend) {
+	if closer, ok := b.(io.Closer); ok {
+		closer.Close() // a worker that had nothing to do any more: its report would be nobody's
+	}
 }
 
 // writeJSON answers a command with v in its canonical encoding and a newline.

@@ -177,8 +177,10 @@ func exitCode(r *report.Report, cause error) int {
 		return exitFault
 	case e.Signal != 0:
 		return exitSignal + e.Signal
+	case e.Trap != nil:
+		return exitSignal + int(syscall.SIGABRT) // as a program that gives itself up
 	default:
-		return e.Code
+		return min(e.Code, 255) // a module's status has 32 bits, of which a shell sees eight
 	}
 }
 

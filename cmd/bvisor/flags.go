@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
+	"github.com/bvisor/bvisor/backend/wasm"
 	"github.com/bvisor/bvisor/spec"
 )
 
@@ -30,6 +32,7 @@ type request struct {
 	evidence, accept                   []string
 	quarantine, artifacts              []string
 	dir, spawn, stdin, commit          string
+	clock, random                      string
 	tty                                bool
 	budgets                            [len(budgetFlags)]string
 	cpuRate                            string
@@ -51,6 +54,7 @@ var budgetFlags = [...]struct {
 	{spec.Storage, "storage", "bytes in private directories, as in 64MiB"},
 	{spec.Network_, "network-bytes", "bytes over the network, both ways"},
 	{spec.Output, "output", "bytes written to captured streams"},
+	{spec.Fuel, "fuel", "instructions of a WebAssembly module"},
 }
 
 func (q *request) add(f *pflag.FlagSet) {
@@ -71,6 +75,8 @@ func (q *request) add(f *pflag.FlagSet) {
 	f.StringVar(&q.commit, "commit", "", "what becomes of artifacts: `WHEN` is manual, on-success or never")
 	f.StringVar(&q.dir, "dir", "", "start in `PATH`, which must be granted")
 	f.StringVar(&q.spawn, "spawn", "", "what the program may start: `WHAT` is none, threads or processes")
+	f.StringVar(&q.clock, "clock", "", "what a WebAssembly module learns of the time: `CLOCK` is real, monotonic-only or fixed")
+	f.StringVar(&q.random, "random", "", "a WebAssembly module's random numbers: `SOURCE` is real or seeded")
 	f.StringVar(&q.stdin, "stdin", "", "standard input: `FROM` is none, inherit or a file")
 	f.BoolVarP(&q.tty, "tty", "t", false, "give the program a terminal of its own as standard input, output and error")
 	for i, b := range budgetFlags {
@@ -79,7 +85,7 @@ func (q *request) add(f *pflag.FlagSet) {
 	f.StringVar(&q.cpuRate, "cpu-rate", "", "with --cpu, use at most that much of a processor at a time: `PERCENT` is as in 50%")
 	list(&q.evidence, "evidence", "require that the report can show `CLAIM`")
 	list(&q.accept, "accept", "give up the part `NAME` of the baseline; said aloud everywhere")
-	f.StringVar(&q.backend, "backend", auto, "what holds the boundary: `NAME` is auto, linux or inert")
+	f.StringVar(&q.backend, "backend", auto, "what holds the boundary: `NAME` is auto, linux, wasm or inert")
 }
 
 // maxSpec is the largest spec that spec.Parse takes; it says so itself.
@@ -99,9 +105,15 @@ func (q *request) spec(c *cli, args []string) (spec.Spec, error) {
 		}
 		if len(args) > 0 {
 			s.Workload = spec.Workload{Command: args, Dir: s.Workload.Dir}
+			if q.isModule(args[0]) {
+				s.Workload = spec.Workload{Wasm: absolute(cwd, args[0]), Args: args[1:], Dir: s.Workload.Dir}
+			}
 		}
 	case len(args) == 0:
 		return spec.Spec{}, usage("no command").hinted("write it after --, or name a spec with --spec FILE")
+	case q.isModule(args[0]):
+		s = spec.DefaultWasm(cwd, absolute(cwd, args[0]), args[1:])
+		c.hideState(&s, cwd)
 	default:
 		var term []spec.EnvEntry
 		if t := os.Getenv("TERM"); t != "" {
@@ -115,6 +127,32 @@ func (q *request) spec(c *cli, args []string) (spec.Spec, error) {
 		return spec.Spec{}, &spec.Error{Problems: q.problems}
 	}
 	return s, nil
+}
+
+// isModule says whether an argument names a WebAssembly module, by how the file
+// begins. A module that is granted to nobody is looked at by bvisor alone.
+func (q *request) isModule(name string) bool {
+	if q.backend != auto && q.backend != wasm.Name {
+		return false
+	}
+	if info, err := os.Stat(name); err != nil || !info.Mode().IsRegular() {
+		return false
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	var magic [4]byte
+	_, err = io.ReadFull(f, magic[:])
+	return err == nil && string(magic[:]) == "\x00asm"
+}
+
+func absolute(cwd, p string) string {
+	if filepath.IsAbs(p) || p == "" {
+		return p
+	}
+	return filepath.Join(cwd, p)
 }
 
 // hideState takes the state directory out of the default spec's grant of a
@@ -190,12 +228,7 @@ func one[T any](q *request, flag, value string, parse func(string) (T, error), t
 }
 
 func (q *request) merge(s *spec.Spec, cwd string) {
-	abs := func(p string) string {
-		if filepath.IsAbs(p) || p == "" {
-			return p
-		}
-		return filepath.Join(cwd, p)
-	}
+	abs := func(p string) string { return absolute(cwd, p) }
 	q.grants(s, abs)
 	caps, controls := &s.Capabilities, &s.Controls
 	each(q, "net", q.net, parseNet, func(rule string) {
@@ -211,6 +244,8 @@ func (q *request) merge(s *spec.Spec, cwd string) {
 		slices.Sort(caps.FDs)
 	})
 	one(q, "spawn", q.spawn, spec.ParseSpawn, func(v spec.Spawn) { caps.Spawn = v })
+	one(q, "clock", q.clock, spec.ParseClock, func(v spec.Clock) { caps.Clock = v })
+	one(q, "random", q.random, spec.ParseRandom, func(v spec.Random) { caps.Random = v })
 	if q.dir != "" {
 		s.Workload.Dir = abs(q.dir)
 	}
@@ -424,7 +459,9 @@ func complete(cmd *cobra.Command) {
 		"spawn":    {string(spec.SpawnNone), string(spec.SpawnThreads), string(spec.SpawnProcesses)},
 		"net":      {spec.NetworkLoopback},
 		"commit":   {"manual", "on-success", "never"},
-		"backend":  {auto, "linux", "inert"},
+		"clock":    {string(spec.ClockReal), string(spec.ClockMonotonic), string(spec.ClockFixed)},
+		"random":   {string(spec.RandomReal), string(spec.RandomSeeded)},
+		"backend":  {auto, "linux", wasm.Name, "inert"},
 	} {
 		// It fails for a flag that does not exist, which a script would notice.
 		_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))

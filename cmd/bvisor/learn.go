@@ -99,7 +99,7 @@ func (c *cli) learn(o *learnOptions, args []string) error {
 		return usage("working directory: %w", err)
 	}
 	home, _ := os.UserHomeDir() // "": none to keep
-	b, err := c.backend(o.backend)
+	b, err := c.backend(o.backend, sp)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 
 func main() {
 	actAsVictim()
+	actAsWorker()
 	c := &cli{stdin: os.Stdin, stdout: os.Stdout, stderr: os.Stderr}
 	root := newRoot(c)
 	root.SetArgs(os.Args[1:])

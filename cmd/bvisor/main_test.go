@@ -43,6 +43,7 @@ func TestScripts(t *testing.T) {
 			"absent":  absent,
 			"corrupt": corrupt,
 			"big":     big,
+			"module":  module,
 		},
 	})
 }
@@ -78,15 +79,23 @@ func condition(name string) (bool, error) {
 		}
 		return err == nil, nil
 	}
-	if name == "dynamic" { // /bin/true names a loader
-		f, err := elf.Open("/bin/true")
-		if err != nil {
-			return false, nil
-		}
-		defer f.Close()
-		return slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP }), nil
+	switch name {
+	case "dynamic":
+		return dynamic("/bin/true"), nil
+	case "static":
+		return !dynamic("/proc/self/exe"), nil
 	}
 	return false, fmt.Errorf("unknown condition %q", name)
+}
+
+// dynamic says that a program names a loader.
+func dynamic(name string) bool {
+	f, err := elf.Open(name)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	return slices.ContainsFunc(f.Progs, func(p *elf.Prog) bool { return p.Type == elf.PT_INTERP })
 }
 
 var needs = map[string]func() error{"confine": canConfine, "userns": canMount, "overlay": canHoldBack}
@@ -259,4 +268,25 @@ func show(name string) error {
 // big makes a spec of ten million bytes.
 func big(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte("version: 1\n"+strings.Repeat("# padding\n", 1e6)), 0o600))
+}
+
+// module writes a WebAssembly module: module FILE exits|traps|spins|wants.
+func module(ts *testscript.TestScript, neg bool, args []string) {
+	head := "\x00asm\x01\x00\x00\x00" +
+		"\x01\x08\x02\x60\x00\x00\x60\x01\x7f\x00" // types: nothing to nothing, a number to nothing
+	host, name := "wasi_snapshot_preview1", "proc_exit"
+	if args[1] == "wants" {
+		host, name = "env", "host"
+	}
+	wanted := "\x01" + string(rune(len(host))) + host + string(rune(len(name))) + name + "\x00\x01"
+	body := map[string]string{
+		"exits": "\x41\x07\x10\x00", // exit status 7
+		"wants": "\x41\x07\x10\x00",
+		"traps": "\x00",
+		"spins": "\x03\x40\x0c\x00\x0b",
+	}[args[1]]
+	code := "\x01" + string(rune(len(body)+2)) + "\x00" + body + "\x0b"
+	binary := head + "\x02" + string(rune(len(wanted))) + wanted + "\x03\x02\x01\x00" + "\x07\x0a\x01\x06_start\x00\x01" +
+		"\x0a" + string(rune(len(code))) + code
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(binary), 0o600))
 }

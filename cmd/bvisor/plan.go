@@ -65,10 +65,11 @@ func (c *cli) plan(o *planOptions, args []string) error {
 	if err != nil {
 		return err
 	}
-	b, err := c.backend(o.backend)
+	b, err := c.backend(o.backend, sp)
 	if err != nil {
 		return err
 	}
+	defer closeBackend(b)
 	ctx := context.Background()
 	if o.profile != "" {
 		p, refusal, err := c.planElsewhere(ctx, sp, o.profile)

@@ -31,15 +31,16 @@ With --json it writes the profile, which "bvisor plan --profile" takes.`,
 		RunE: func(*cobra.Command, []string) error { return c.probe(name, asJSON) },
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "write the profile in its canonical JSON")
-	cmd.Flags().StringVar(&name, "backend", auto, "what to probe: `NAME` is auto, linux or inert")
+	cmd.Flags().StringVar(&name, "backend", auto, "what to probe: `NAME` is auto, linux, wasm or inert")
 	return cmd
 }
 
 func (c *cli) probe(name string, asJSON bool) error {
-	b, err := c.backend(name)
+	b, err := c.backend(name, spec.Spec{})
 	if err != nil {
 		return err
 	}
+	defer closeBackend(b)
 	ctx := context.Background()
 	p, err := b.Probe(ctx)
 	if err != nil {
@@ -129,7 +130,7 @@ func profileText(p plan.Profile) []byte {
 // unheldBaseline lists the weakenings without which nothing can run.
 func unheldBaseline(not []plan.Offer) []string {
 	var names []string
-	for _, b := range plan.Baseline {
+	for _, b := range plan.Waivable {
 		for _, o := range not {
 			if o.Kind == b.Kind {
 				names = append(names, string(b.Weakening))

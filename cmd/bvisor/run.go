@@ -104,10 +104,11 @@ func (c *cli) run(o *runOptions, args []string) error {
 	if err != nil {
 		return err
 	}
-	b, err := c.backend(o.backend)
+	b, err := c.backend(o.backend, sp)
 	if err != nil {
 		return err
 	}
+	defer closeBackend(b)
 	var ahead backend.Ahead
 	if starter, ok := b.(backend.Starter); ok {
 		ahead = starter.Ahead() // beside the opening of the state
@@ -281,8 +282,13 @@ func (c *cli) outcome(r *report.Report) {
 	switch o.Status {
 	case report.Completed:
 	case report.Failed:
-		if r.Exit != nil && r.Exit.Signal != 0 {
+		if r.Exit != nil && (r.Exit.Signal != 0 || r.Exit.Trap != nil) {
 			c.say("the program was ended by %s", r.Exit)
+		}
+		if r.Exit != nil && r.Exit.Trap != nil && !c.quiet {
+			for _, f := range r.Exit.Trap.Stack {
+				fmt.Fprintln(c.stderr, "  at "+fit(f))
+			}
 		}
 	case report.Refused:
 		var text bytes.Buffer

@@ -125,7 +125,7 @@ func (c *cli) selftest(o *selftestOptions) error {
 	if err != nil {
 		return err
 	}
-	b, err := c.backend(o.backend)
+	b, err := c.backend(o.backend, sp)
 	if err != nil {
 		return err
 	}

@@ -63,6 +63,12 @@ func specText(s spec.Spec, remark func(spec.Grant) string) string {
 	if len(s.Capabilities.FDs) > 0 {
 		line("  fds: %s", jsonText(s.Capabilities.FDs))
 	}
+	if s.Capabilities.Clock != "" {
+		line("  clock: %s", s.Capabilities.Clock)
+	}
+	if s.Capabilities.Random != "" {
+		line("  random: %s", s.Capabilities.Random)
+	}
 	controlsText(line, s.Controls)
 	if len(s.Budgets) > 0 {
 		line("budgets:")

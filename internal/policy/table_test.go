@@ -16,8 +16,8 @@ var allowed = map[string][]string{
 	"backend/inert":               {"backend", "spec", "plan", "report"},
 	"backend/backendtest":         {"backend", "spec", "plan", "report", "secret", "internal/victim"},
 	"backend/linux":               append([]string{"backend", "spec", "plan", "report", "secret", "internal/canonical", "internal/launcher", "internal/quarantine", "internal/recovery", "internal/sys"}, facilities...),
-	"backend/wasm":                {"backend", "spec", "plan", "report", "secret", "internal/canonical", "internal/durable", "internal/sys"},
-	"bench":                       {"", "spec", "plan", "report", "ledger", "backend", "backend/linux", "internal/seccomp"},
+	"backend/wasm":                {"backend", "spec", "plan", "report", "secret", "internal/canonical", "internal/durable", "internal/sys", "internal/wasip1", "internal/wasmfs", "internal/wasmmeter"},
+	"bench":                       {"", "spec", "plan", "report", "ledger", "backend", "backend/linux", "backend/wasm", "internal/seccomp"},
 	"cmd/bvisor":                  {"", "spec", "plan", "report", "ledger", "secret", "backend", "backend/inert", "backend/linux", "backend/wasm", "internal/canonical", "internal/durable", "internal/nearest", "internal/quarantine", "internal/recovery", "internal/selftest", "internal/terminal", "internal/tty", "internal/victim"},
 	"internal/canonical":          nil,
 	"internal/durable":            nil,
@@ -36,6 +36,9 @@ var allowed = map[string][]string{
 	"internal/vm":                 nil,
 	"internal/vm/cmd/vmtest":      {"internal/vm"},
 	"internal/vm/guest":           {"internal/vm"},
+	"internal/wasip1":             {"internal/wasmfs"},
+	"internal/wasmfs":             nil,
+	"internal/wasmmeter":          nil,
 	"internal/seccomp/gen":        nil,
 	"internal/seccomp/genfilters": {"internal/seccomp"},
 }
@@ -80,7 +83,7 @@ var modules = []struct {
 	{"github.com/gowebpki/jcs", nil, "a second opinion in tests; it accepts what our encoding does not"},
 	{"github.com/secure-systems-lab/go-securesystemslib", []string{"report"}, "the envelope of a report"},
 	{"github.com/invopop/jsonschema", []string{"spec"}, "the schema of a spec"},
-	{"github.com/tetratelabs/wazero", []string{"backend/wasm"}, "one engine behind one seam"},
+	{"github.com/tetratelabs/wazero", []string{"backend/wasm", "internal/wasip1", "bench"}, "one engine behind one seam; the benchmarks compare with it bare"},
 }
 
 // rule forbids names of a package in some of our packages. A name is a

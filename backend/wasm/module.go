@@ -1,0 +1,198 @@
+package wasm
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/tetratelabs/wazero"
+
+	"github.com/bvisor/bvisor/internal/wasmmeter"
+	"github.com/bvisor/bvisor/spec"
+)
+
+// module is a module as it was found: judged, counted or already compiled.
+type module struct {
+	digest   string // of what the file holds
+	size     int64
+	unfit    []spec.Unfit
+	metered  []byte // nil if it is unfit, or was compiled before
+	kept     *entry // where it was
+	raw      []byte // what the file holds, should kept turn out to be of no use
+	elements uint64 // of its tables, to begin with
+
+	making  chan struct{} // full while somebody makes it ready
+	mu      sync.Mutex
+	engine  *engine // with code, once it was made ready in this process
+	code    wazero.CompiledModule
+	uses    int
+	dropped bool
+}
+
+// fit says whether there is something that can be run.
+func (m *module) fit() bool { return m.metered != nil || m.kept != nil }
+
+// modules are those that were used lately, by digest.
+type modules struct {
+	cache *cache
+
+	mu   sync.Mutex
+	list []*module // the last used one first
+}
+
+// mostModules is how many modules stay in memory.
+const mostModules = 8
+
+// load reads a module and judges it. What is wrong with it is not an error. The
+// caller releases it.
+func (m *modules) load(f *os.File) (*module, error) {
+	data, err := io.ReadAll(io.LimitReader(f, wasmmeter.MaxSize+1))
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(data)
+	digest := hex.EncodeToString(sum[:])
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i, known := range m.list {
+		if known.digest == digest {
+			copy(m.list[1:i+1], m.list[:i])
+			m.list[0] = known
+			known.use()
+			return known, nil
+		}
+	}
+	found := &module{digest: digest, size: int64(len(data)), making: make(chan struct{}, 1)}
+	if found.kept = m.cache.get(digest); found.kept != nil { // only what is fit was kept
+		found.raw, found.elements = data, found.kept.Elements
+	} else {
+		found.judge(data)
+	}
+	if len(m.list) == mostModules {
+		m.list[mostModules-1].drop()
+		m.list = m.list[:mostModules-1]
+	}
+	found.use()
+	m.list = append([]*module{found}, m.list...)
+	return found, nil
+}
+
+func (m *module) judge(data []byte) {
+	metered, err := wasmmeter.Instrument(data)
+	if bad, ok := errors.AsType[*wasmmeter.Error](err); ok {
+		m.unfit = []spec.Unfit{{Code: string(bad.Why), Fact: bad.Error()}}
+		return
+	}
+	if m.unfit = unfit(metered); len(m.unfit) == 0 {
+		m.metered, m.elements = metered.Binary, metered.Elements
+	}
+}
+
+// ready returns the module's code in this process, which is made once.
+func (m *module) ready(ctx context.Context, c *cache) (*engine, wazero.CompiledModule, error) {
+	select {
+	case m.making <- struct{}{}:
+	case <-ctx.Done():
+		return nil, nil, ctx.Err()
+	}
+	defer func() { <-m.making }()
+	if m.code != nil {
+		return m.engine, m.code, nil
+	}
+	e, code, err := m.make(ctx, c)
+	if err == nil {
+		m.mu.Lock()
+		m.engine, m.code = e, code
+		m.mu.Unlock()
+	}
+	return e, code, err
+}
+
+func (m *module) make(ctx context.Context, c *cache) (*engine, wazero.CompiledModule, error) {
+	if m.kept != nil {
+		code, e, err := m.kept.load(ctx)
+		if err == nil || ctx.Err() != nil {
+			return e, code, err
+		}
+		if err := m.recount(c); err != nil {
+			return nil, nil, err
+		}
+	}
+	return m.compile(ctx, c)
+}
+
+// recount does without what was kept.
+func (m *module) recount(c *cache) error {
+	c.drop(m.digest)
+	metered, err := wasmmeter.Instrument(m.raw)
+	if err == nil {
+		m.metered, m.kept, m.raw = metered.Binary, nil, nil
+	}
+	return err
+}
+
+// compile compiles the module, and keeps what comes of it if it can: a cache
+// that cannot be written is no reason not to run.
+func (m *module) compile(ctx context.Context, c *cache) (*engine, wazero.CompiledModule, error) {
+	if c == nil || c.open() != nil {
+		e, err := newEngine(ctx, nil)
+		if err != nil {
+			return nil, nil, err
+		}
+		code, err := e.compile(ctx, m.metered)
+		if err != nil {
+			return nil, nil, errors.Join(err, e.close(context.WithoutCancel(ctx)))
+		}
+		return e, code, nil
+	}
+	dir, err := os.MkdirTemp(c.dir, "new-")
+	if err != nil {
+		return nil, nil, err
+	}
+	defer os.RemoveAll(dir)
+	code, e, err := compileIn(ctx, m.metered, dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	if file, err := onlyFile(dir); err == nil {
+		if machine, err := os.ReadFile(filepath.Join(dir, file)); err == nil {
+			_ = c.put(ctx, m.digest, m, machine) // the next run compiles again
+		}
+	}
+	return e, code, nil
+}
+
+func (m *module) use() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.uses++
+}
+
+// release ends one use. The code goes with the last one of a module that was
+// dropped: the engine keeps it otherwise.
+func (m *module) release() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.uses--
+	m.free()
+}
+
+func (m *module) drop() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.dropped = true
+	m.free()
+}
+
+func (m *module) free() {
+	if m.dropped && m.uses == 0 && m.code != nil {
+		m.code.Close(context.Background())
+		m.engine.close(context.Background())
+		m.code, m.engine = nil, nil
+	}
+}

@@ -1,0 +1,98 @@
+// The guest does what its first argument says. It is built for wasip1, and once
+// more for the host as the control of what it is denied.
+package main
+
+import (
+	"crypto/rand"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+var sink [][]byte
+
+//go:noinline
+func deeper(n int) int {
+	var room [64]int
+	if n == 0 {
+		panic("the bottom")
+	}
+	room[n%64] = n
+	return deeper(n-1) + room[n%64]
+}
+
+func main() {
+	if err := act(os.Args[1:]); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+}
+
+func act(args []string) error {
+	switch args[0] {
+	case "nothing":
+	case "say":
+		fmt.Println(strings.Join(args[1:], " "))
+	case "environment":
+		fmt.Println(strings.Join(os.Environ(), "\n"))
+	case "exit":
+		n, err := strconv.ParseUint(args[1], 10, 32)
+		if err != nil {
+			return err
+		}
+		os.Exit(int(n))
+	case "spin":
+		fmt.Println("spinning")
+		for {
+		}
+	case "work":
+		s := uint32(1)
+		for i := range uint32(2_000_000) {
+			s = s*1664525 + 1013904223 + i
+		}
+		fmt.Println(s)
+	case "sleep":
+		time.Sleep(time.Hour)
+	case "hog":
+		for {
+			sink = append(sink, make([]byte, 1<<20))
+		}
+	case "deep":
+		deeper(1 << 40)
+	case "flood":
+		line := strings.Repeat("a", 999) + "\n"
+		for {
+			fmt.Print(line)
+		}
+	case "copy":
+		_, err := io.Copy(os.Stdout, os.Stdin)
+		return err
+	case "read":
+		b, err := os.ReadFile(args[1])
+		fmt.Printf("%s", b)
+		return err
+	case "write":
+		return os.WriteFile(args[1], []byte(args[2]), 0o644)
+	case "fill":
+		n, err := strconv.Atoi(args[2])
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(args[1], make([]byte, n), 0o644)
+	case "chance":
+		var b [16]byte
+		if _, err := rand.Read(b[:]); err != nil {
+			return err
+		}
+		begun := time.Now()
+		time.Sleep(time.Second)
+		names, err := os.ReadDir(".")
+		fmt.Printf("%x %s %v %v %v\n", b, begun.UTC(), time.Since(begun), names, err)
+	default:
+		return fmt.Errorf("no such act: %s", args[0])
+	}
+	return nil
+}

@@ -1,0 +1,239 @@
+package wasm_test
+
+import (
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/bvisor/bvisor"
+	"github.com/bvisor/bvisor/backend/wasm"
+	"github.com/bvisor/bvisor/report"
+	"github.com/bvisor/bvisor/spec"
+)
+
+// Workers that were taken over by their module, as far as they can be made up:
+// they do what a module could that breaks out of the engine.
+func init() {
+	workers["hostile"] = hostile
+	workers["worker-warm"] = workers["worker"]
+	workers["deaf"] = func(in, out *os.File) int {
+		frame(out, 'H', nil)
+		frame(out, 'R', nil)
+		_, _ = io.Copy(io.Discard, in) // whatever it is told
+		return 0
+	}
+	workers["liar"] = func(in, out *os.File) int {
+		frame(out, 'H', nil)
+		frame(out, 'R', nil)
+		frame(out, 'X', []byte(`{"exited": "yes"`))
+		_, _ = io.Copy(io.Discard, in)
+		return 0
+	}
+	workers["forger"] = func(in, out *os.File) int {
+		frame(out, 'H', nil)
+		frame(out, 'R', nil)
+		frame(out, 'X', []byte(`{"exceeded": "luck", "fuel": -5}`))
+		_, _ = io.Copy(io.Discard, in)
+		return 0
+	}
+	workers["boaster"] = func(in, out *os.File) int {
+		frame(out, 'H', nil)
+		frame(out, 'R', nil)
+		_, _ = out.Write([]byte{'O', 0xff, 0xff, 0xff, 0xff}) // four gigabytes
+		_, _ = io.Copy(io.Discard, in)
+		return 0
+	}
+}
+
+func frame(out io.Writer, kind byte, contents []byte) {
+	_, _ = out.Write(append(binary.BigEndian.AppendUint32([]byte{kind}, uint32(len(contents))), contents...))
+}
+
+// attacks are what a hostile worker tries. The file scene, below the directory
+// that is granted for reading, names what there is outside.
+func attacks(dir string) ([]string, error) {
+	text, err := os.ReadFile(filepath.Join(dir, "scene"))
+	if err != nil {
+		return nil, err
+	}
+	scene := strings.Split(string(text), "\n")
+	secret, address, socket := scene[0], scene[1], scene[2]
+	var done []string
+	try := func(name string, act func() error) {
+		if act() == nil {
+			done = append(done, name)
+		}
+	}
+	try("read what is granted", func() error { _, err := os.ReadFile(filepath.Join(dir, "scene")); return err })
+	try("read a file outside", func() error { _, err := os.ReadFile(secret); return err })
+	try("read its own program's neighbours", func() error { _, err := os.ReadFile(scene[3]); return err })
+	try("write where reading is granted", func() error { return os.WriteFile(filepath.Join(dir, "new"), nil, 0o600) })
+	try("cut a file that is granted for reading", func() error { return os.Truncate(filepath.Join(dir, "scene"), 0) })
+	try("reach a server of the host", func() error { _, err := net.DialTimeout("tcp", address, time.Second); return err })
+	try("reach a socket of the host", func() error { _, err := net.Dial("unix", socket); return err })
+	try("see its supervisor", func() error { _, err := os.ReadFile("/proc/" + scene[4] + "/cmdline"); return err })
+	try("execute a program", func() error { return syscall.Exec("/bin/true", []string{"true"}, nil) })
+	try("write bvisor's cache", func() error {
+		return os.WriteFile(filepath.Join(filepath.Dir(secret), "cache"), nil, 0o600)
+	})
+	return done, nil
+}
+
+const boundaryProgram = "/~/bvisor"
+
+func hostile(in, out *os.File) int {
+	frame(out, 'H', nil)
+	dir := ""
+	if entries, err := filepath.Glob("/*/*/*/scene"); err == nil && len(entries) > 0 {
+		dir = filepath.Dir(entries[0])
+	}
+	done, err := attacks(dir)
+	frame(out, 'F', fmt.Appendf(nil, "done: %q (%v)", done, err))
+	_, _ = io.Copy(io.Discard, in)
+	return 0
+}
+
+// The second wall: a worker that was taken over reaches what the plan grants to
+// its module, and nothing else. The control is the same acts in this process.
+func TestTakenOverWorkerStaysInside(t *testing.T) {
+	o := options(t, "worker")
+	o.Worker[1] = "hostile"
+	top, err := os.MkdirTemp("/tmp", "bvisor-scene-")
+	must(t, err)
+	t.Cleanup(func() { os.RemoveAll(top) })
+	dir := filepath.Join(top, "granted")
+	must(t, os.Mkdir(dir, 0o755))
+	secret := filepath.Join(top, "secret")
+	must(t, os.WriteFile(secret, []byte("secret"), 0o644))
+	server, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer server.Close()
+	socket, err := net.Listen("unix", filepath.Join(top, "socket"))
+	must(t, err)
+	defer socket.Close()
+	scene := func() {
+		must(t, os.WriteFile(filepath.Join(dir, "scene"), []byte(secret+"\n"+server.Addr().String()+"\n"+socket.Addr().String()+"\n"+place.native+"\n"+strconv.Itoa(os.Getpid())), 0o644))
+	}
+	scene()
+
+	s := request("worker", place.guest, []string{"nothing"}, grant("r", dir))
+	got := newTakenOver(t, o).try(t.Context(), bvisor.Request{Spec: s})
+	got.ends(report.SetupFailed, `compile: done: ["read what is granted"] (<nil>)`)
+
+	// The control leaves out what would end this process or succeed anywhere.
+	for name, act := range map[string]func() error{
+		"secret": func() error { _, err := os.ReadFile(secret); return err },
+		"native": func() error { _, err := os.ReadFile(place.native); return err },
+		"proc":   func() error { _, err := os.ReadFile("/proc/" + strconv.Itoa(os.Getpid()) + "/cmdline"); return err },
+		"write":  func() error { return os.WriteFile(filepath.Join(dir, "new"), nil, 0o600) },
+		"cut":    func() error { return os.Truncate(filepath.Join(dir, "scene"), 0) },
+		"server": func() error { _, err := net.Dial("tcp", server.Addr().String()); return err },
+		"socket": func() error { _, err := net.Dial("unix", socket.Addr().String()); return err },
+	} {
+		if err := act(); err != nil {
+			t.Errorf("control: %s: %v", name, err)
+		}
+	}
+}
+
+// newTakenOver is a host whose profile was taken with workers that work.
+func newTakenOver(t *testing.T, o wasm.Options) *host {
+	t.Helper()
+	p, err := wasm.New(options(t, "worker")).Probe(t.Context())
+	must(t, err)
+	h := newHost(t, o)
+	h.backend.Assume(p)
+	return h
+}
+
+// A worker that does not answer is killed at the deadline, one that talks
+// nonsense at once, and nothing is left of either.
+func TestWorkerThatDoesNotAnswer(t *testing.T) {
+	for act, want := range map[string]report.Status{"deaf": report.Timeout, "liar": report.SupervisorFault, "forger": report.SupervisorFault, "boaster": report.SupervisorFault} {
+		o := options(t, "worker")
+		o.Worker[1] = act
+		h := newTakenOver(t, o)
+		wall := deadline
+		if act != "deaf" {
+			wall = int64(time.Minute)
+		}
+		s := request("worker", place.guest, []string{"nothing"}, budget(spec.Wall, wall))
+		s.Controls.Kill.Grace = time.Millisecond
+		got := h.try(t.Context(), bvisor.Request{Spec: s})
+		if got.Outcome.Status != want {
+			t.Errorf("%s: outcome %+v, expected %s", act, got.Outcome, want)
+		}
+		h.Wait()
+		if left := processes(t, act); len(left) != 0 {
+			t.Errorf("%s: %v are left", act, left)
+		}
+	}
+}
+
+// processes are those of this suite's workers, by what they were started as.
+func processes(t *testing.T, act string) []string {
+	t.Helper()
+	names, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	must(t, err)
+	var pids []string
+	for _, name := range names {
+		b, err := os.ReadFile(name)
+		if err == nil && string(b) == boundaryProgram+"\x00"+act+"\x00" {
+			pids = append(pids, strings.Split(name, "/")[2])
+		}
+	}
+	return pids
+}
+
+// A worker is kept for the next run of the same module under the same policy,
+// given to no other, and gone when the backend is closed.
+func TestWarmWorkers(t *testing.T) {
+
+	o := options(t, "worker")
+	o.Worker[1] = "worker-warm"
+	h := newTakenOver(t, o)
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	must(t, err)
+	h.run("worker", []string{"nothing"}).completes()
+	first := processes(t, "worker-warm")
+	if len(first) != 1 {
+		t.Fatalf("%d workers after the first run, expected 1", len(first))
+	}
+	h.run("worker", []string{"say", "something else"}).completes()
+	if again := processes(t, "worker-warm"); !slices.Equal(again, first) {
+		t.Errorf("workers %v after the second run, %v after the first", again, first)
+	}
+	h.run("worker", []string{"nothing"}, grant("r", dir)).completes()
+	other := processes(t, "worker-warm")
+	if len(other) != 2 || !slices.Contains(other, first[0]) {
+		t.Errorf("workers %v after a run with another grant, %v before", other, first)
+	}
+	// The same name is another directory now: the worker's boundary has the old one.
+	must(t, os.Rename(dir, dir+"-old"))
+	must(t, os.Mkdir(dir, 0o755))
+	must(t, os.WriteFile(filepath.Join(dir, "in"), []byte("new"), 0o644))
+	if got := h.run("worker", []string{"read", filepath.Join(dir, "in")}, grant("r", dir)).completes(); got.stdout != "new" {
+		t.Errorf("read %q", got.stdout)
+	}
+	must(t, h.backend.Close())
+	if left := processes(t, "worker-warm"); len(left) != 0 {
+		t.Errorf("%v are left", left)
+	}
+}
+
+// A granted directory may hold the worker's own program.
+func TestWorkerInAGrant(t *testing.T) {
+	h := newHost(t, options(t, "worker"))
+	for _, access := range []spec.Access{"r", "rw"} {
+		h.run("worker", []string{"nothing"}, grant(access, filepath.Dir(place.exe)), in(filepath.Dir(place.exe))).completes()
+	}
+}

@@ -1,0 +1,477 @@
+package wasm
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/bvisor/bvisor/backend"
+	"github.com/bvisor/bvisor/internal/canonical"
+	"github.com/bvisor/bvisor/plan"
+	"github.com/bvisor/bvisor/report"
+	"github.com/bvisor/bvisor/spec"
+)
+
+// Places inside a worker's boundary, and the descriptors that it is handed. The
+// program's comes behind all others in their order: it may lie in a granted
+// directory, and is executed by way of the last place that shows it.
+const (
+	workerProgram = "/~/bvisor"
+	workerScratch = "/~/scratch"
+	WorkerIn      = 3
+	WorkerOut     = 4
+)
+
+// boundary is the spec of a worker: what the plan grants to the module is all
+// that the worker can reach, besides its own program and a place for code.
+func (b *Backend) boundary(r *spec.Resolved) spec.Spec {
+	s := spec.Spec{
+		Version:  spec.Version,
+		Workload: spec.Workload{Command: append([]string{workerProgram}, b.options.Worker[1:]...)},
+		Capabilities: spec.Capabilities{
+			Spawn: spec.SpawnThreads,
+			FDs:   []int{WorkerIn, WorkerOut},
+		},
+		Controls: spec.Controls{
+			Expose: []spec.Expose{{Source: b.options.Worker[0], Dest: workerProgram, Access: "rx"}},
+			Temp:   []spec.Temp{{Path: workerScratch, Access: "rw"}},
+		},
+		Budgets: map[spec.Dimension]spec.Budget{spec.Storage: {Limit: mostBytes, Guarantee: spec.Enforced, Origin: spec.FromDefault}},
+	}
+	s.Controls.Temp = append(s.Controls.Temp, r.Spec.Controls.Temp...)
+	for _, root := range r.Roots {
+		access := root.Access
+		if access != spec.AccessNone {
+			access = spec.Access(strings.ReplaceAll(string(access), "x", ""))
+		}
+		s.Capabilities.Filesystem = append(s.Capabilities.Filesystem, spec.Grant{Access: access, Paths: []string{root.Path},
+			NonRecursive: root.NonRecursive, Origin: spec.FromSpec})
+	}
+	return spec.Expand(s)
+}
+
+// remote is the supervisor's side of a worker.
+type remote struct {
+	*conn
+	key    string
+	to     *os.File
+	from   *os.File
+	end    context.CancelFunc
+	gone   chan struct{} // closed when nothing is left of it
+	ended  error         // why, then
+	roots  []os.FileInfo // what its boundary was built from
+	idle   *time.Timer
+	warm   bool // it has compiled its module
+	single bool // its boundary holds what is one run's alone
+}
+
+// start begins a worker and waits for its first word.
+func (b *Backend) start(ctx context.Context, r *spec.Resolved, protected []backend.Protected) (*remote, error) {
+	if b.options.Outer == nil || len(b.options.Worker) == 0 {
+		return nil, errors.New("this program was given no worker and no backend for its boundary")
+	}
+	outer := b.options.Outer
+	profile, err := outer.Probe(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("the worker's boundary: %w", err)
+	}
+	res, err := outer.Resolve(ctx, b.boundary(r), protected)
+	if err != nil {
+		return nil, fmt.Errorf("the worker's boundary: %w", err)
+	}
+	p, refusal := plan.Make(res.Resolved(), profile)
+	if refusal != nil {
+		return nil, errors.Join(fmt.Errorf("the worker's boundary: %w", refusal), res.Close())
+	}
+	w, err := launchWorker(ctx, outer, p, res)
+	if err != nil {
+		return nil, err
+	}
+	if err := w.within(ctx, func() error { _, err := w.expect(frameHello); return err }); err != nil {
+		w.kill()
+		return nil, fmt.Errorf("the worker did not begin: %w", errors.Join(err, w.ended))
+	}
+	return w, nil
+}
+
+func launchWorker(ctx context.Context, outer backend.Backend, p plan.Plan, res backend.Resolution) (*remote, error) {
+	in, to, err := os.Pipe()
+	if err != nil {
+		return nil, errors.Join(err, res.Close())
+	}
+	from, out, err := os.Pipe()
+	if err != nil {
+		return nil, errors.Join(err, in.Close(), to.Close(), res.Close())
+	}
+	// It outlives the run that it is started for.
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	w := &remote{conn: newConn(from, to), to: to, from: from, end: end, gone: make(chan struct{})}
+	go func() {
+		defer close(w.gone)
+		o, settle, err := outer.Launch(life, backend.Launch{Attempt: "worker", Plan: p, Resolution: res,
+			FDs: map[int]*os.File{WorkerIn: in, WorkerOut: out}, Commit: func() error { return nil }})
+		settle()
+		if err == nil && o.Outcome.Status != report.Completed {
+			err = fmt.Errorf("it ended: %s %s", o.Outcome.Status, o.Outcome.Reason)
+		}
+		w.ended = err
+		for _, c := range []io.Closer{in, out, to, from, res} {
+			c.Close()
+		}
+	}()
+	return w, nil
+}
+
+// within does something that waits for the worker; the worker is killed when the
+// context ends first.
+func (w *remote) within(ctx context.Context, act func() error) error {
+	stop := context.AfterFunc(ctx, w.end)
+	defer stop()
+	err := act()
+	if err != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return err
+}
+
+// kill ends the worker's boundary and returns when nothing is left of it.
+func (w *remote) kill() {
+	w.end()
+	<-w.gone
+}
+
+// close lets the worker end by itself, having nothing to do.
+func (w *remote) close() {
+	w.to.Close()
+	<-w.gone
+}
+
+func (w *remote) alive() bool {
+	select {
+	case <-w.gone:
+		return false
+	default:
+		return true
+	}
+}
+
+// prepare has a new worker make the module ready.
+func (w *remote) prepare(ctx context.Context, m *module, c *cache) error {
+	return w.within(ctx, func() error {
+		if m.kept != nil {
+			code, err := readWhole(filepath.Join(m.kept.dir, m.kept.File), m.kept.Code)
+			if err == nil {
+				return w.set(setup{File: m.kept.File, Elements: m.elements, Scratch: workerScratch}, m.kept.stub, code)
+			}
+			if err := m.recount(c); err != nil {
+				return err
+			}
+		}
+		if err := w.set(setup{Elements: m.elements, Scratch: workerScratch}, m.metered, nil); err != nil {
+			return err
+		}
+		return nil
+	})
+}
+
+func (w *remote) set(s setup, module, code []byte) error {
+	if err := w.sendJSON(frameSetup, s); err != nil {
+		return err
+	}
+	if err := w.send(frameModule, module); err != nil {
+		return err
+	}
+	if code != nil {
+		return w.send(frameCode, code)
+	}
+	return nil
+}
+
+// ready waits until the module is compiled, and keeps the code of one that was
+// not before. It comes from before the module ran.
+func (w *remote) ready(ctx context.Context, m *module, c *cache) error {
+	return w.within(ctx, func() error {
+		for {
+			kind, contents, err := w.receive()
+			switch {
+			case err != nil:
+				return err
+			case kind == frameReady:
+				return nil
+			case kind == frameFailed:
+				return errors.New(string(contents))
+			case kind == frameCode && m.kept == nil:
+				if c != nil {
+					_ = c.put(ctx, m.digest, m, contents) // the next worker compiles again
+				}
+			default:
+				return fmt.Errorf("a frame %q instead of a compiled module", kind)
+			}
+		}
+	})
+}
+
+// run has the worker carry out one job. Afterwards the worker can be used again
+// if again says so.
+func (w *remote) run(ctx context.Context, j *job, s streams, grace time.Duration) (res result, again bool, err error) {
+	if err := w.sendJSON(frameJob, j); err != nil {
+		return res, false, err
+	}
+	// First it is asked to end, then its boundary is.
+	enough := sync.OnceFunc(func() {
+		go func() {
+			_ = w.send(frameCancel, nil) // it may be gone
+			t := time.NewTimer(grace)
+			defer t.Stop()
+			select {
+			case <-t.C:
+				w.end()
+			case <-w.gone:
+			}
+		}()
+	})
+	ended := context.AfterFunc(ctx, enough)
+	var asked, answered atomic.Int64
+	over := spec.Dimension("")
+	for {
+		kind, contents, err := w.receive()
+		if err != nil {
+			return result{Exceeded: over, CPU: -1}, false, err
+		}
+		switch kind {
+		case frameStdout, frameStderr:
+			out := s.stdout
+			if kind == frameStderr {
+				out = s.stderr
+			}
+			if b := breachOf(func() { _, _ = out.Write(contents) }); b != nil { // it never fails otherwise
+				over = b.dimension
+				enough()
+			}
+		case frameWant:
+			if len(contents) != 4 {
+				return res, false, errors.New("a frame that is cut short")
+			}
+			asked.Add(1)
+			go func() {
+				defer answered.Add(1)
+				w.answer(s.stdin, min(binary.BigEndian.Uint32(contents), largest(frameData)))
+			}()
+		case frameResult:
+			if err := json.Unmarshal(contents, &res); err != nil {
+				return res, false, err
+			}
+			if !res.credible(j) {
+				return result{CPU: -1}, false, errors.New("a result that cannot be")
+			}
+			if over != "" {
+				res.Exceeded, res.Exited, res.Trap = over, false, nil
+			}
+			// Once asked to end it is not used again: the frame may still be on its way.
+			again = ended() && over == "" && asked.Load() == answered.Load() && res.Fault == ""
+			return res, again, w.send(frameReady, nil)
+		default:
+			return res, false, fmt.Errorf("a frame %q during a run", kind)
+		}
+	}
+}
+
+// answer reads standard input for the worker.
+func (w *remote) answer(stdin io.Reader, n uint32) {
+	b := make([]byte, n)
+	got := 0
+	for got == 0 && n > 0 && stdin != nil {
+		m, err := stdin.Read(b)
+		if got = m; err != nil {
+			break
+		}
+	}
+	_ = w.send(frameData, b[:got]) // it may be gone
+}
+
+// breachOf calls what may end a run in the way in which everything does that a
+// guest calls.
+func breachOf(act func()) (b *breach) {
+	defer func() {
+		if p := recover(); p != nil {
+			err, ok := p.(error)
+			if b, _ = errors.AsType[*breach](err); !ok || b == nil {
+				panic(p)
+			}
+		}
+	}()
+	act()
+	return nil
+}
+
+// inWorker runs the module in a worker: one that is kept for this module and
+// this policy, or a new one.
+func (x *launch) inWorker(m *module, s streams) (settle func()) {
+	c := x.backend.modules.cache
+	w, err := x.backend.workers.take(x.ctx, x.plan, x.res)
+	if err != nil {
+		x.fail(phaseBegin, err)
+		return func() {}
+	}
+	x.done(phaseBegin)
+	if !w.warm {
+		err := w.prepare(x.ctx, m, c)
+		if err == nil {
+			err = w.ready(x.ctx, m, c)
+		}
+		if err != nil {
+			x.fail(phaseCompile, err)
+			return w.kill
+		}
+		w.warm = true
+	}
+	x.done(phaseCompile)
+	j := x.job
+	for _, t := range x.plan.Resolved.Spec.Controls.Temp {
+		j.Roots = append(slices.Clip(j.Roots), root{Path: t.Path, Dest: t.Path, Access: t.Access})
+	}
+	if deadline, ok := x.ctx.Deadline(); ok {
+		j.Limits = maps.Clone(j.Limits)
+		j.Limits[spec.Wall] = max(int64(time.Until(deadline)), 1)
+	}
+	began := time.Now()
+	res, again, err := w.run(x.ctx, &j, s, x.plan.Resolved.Spec.Controls.Kill.Grace)
+	if err != nil && x.ctx.Err() == nil && res.Exceeded == "" {
+		w.kill()
+		res.Fault = errors.Join(errors.New("the worker is gone"), err, w.ended).Error()
+	}
+	res.Run = max(int64(time.Since(began)), 1)
+	x.ran(res)
+	if !again || err != nil {
+		return w.kill
+	}
+	x.backend.workers.keep(w)
+	return func() {}
+}
+
+// pool keeps workers that have nothing to do. Each has one module and one
+// policy, and is given to nobody else.
+type pool struct {
+	backend *Backend
+
+	mu     sync.Mutex
+	idle   []*remote // the last used one first
+	closed bool
+}
+
+// Bounds of a pool.
+const (
+	mostIdle = 8
+	idleTime = time.Minute
+)
+
+// policy names what a worker must have in common with a run: the module, and
+// all that its boundary is made of.
+func (b *Backend) policy(r *spec.Resolved, protected []backend.Protected) (string, error) {
+	text, err := canonical.Marshal(b.boundary(r))
+	if err != nil {
+		return "", err
+	}
+	return sumOf(fmt.Appendf(text, "\n%s\n%+v", r.Executable.SHA256, protected)), nil
+}
+
+func (p *pool) take(ctx context.Context, of *plan.Plan, res *resolution) (*remote, error) {
+	key, err := p.backend.policy(&of.Resolved, res.protected)
+	if err != nil {
+		return nil, err
+	}
+	var roots []os.FileInfo
+	for _, f := range res.files {
+		if f == nil {
+			continue
+		}
+		info, err := f.Stat()
+		if err != nil {
+			return nil, err
+		}
+		roots = append(roots, info)
+	}
+	if w := p.find(key, roots); w != nil {
+		return w, nil
+	}
+	w, err := p.backend.start(ctx, &of.Resolved, res.protected)
+	if err != nil {
+		return nil, err
+	}
+	w.key, w.roots = key, roots
+	// Something holds the place of a carve-out that does not exist as long as its
+	// boundary stands.
+	w.single = len(of.Resolved.Spec.Controls.Temp) > 0 ||
+		slices.ContainsFunc(of.Resolved.Roots, func(r spec.Root) bool { return r.Kind == spec.KindAbsent })
+	return w, nil
+}
+
+func (p *pool) find(key string, roots []os.FileInfo) *remote {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, w := range p.idle {
+		if w.key == key && w.alive() && slices.EqualFunc(w.roots, roots, os.SameFile) {
+			p.idle = slices.Delete(p.idle, i, i+1)
+			w.idle.Stop()
+			return w
+		}
+	}
+	return nil
+}
+
+// keep takes a worker back.
+func (p *pool) keep(w *remote) {
+	p.mu.Lock()
+	var surplus *remote
+	if p.closed || w.single {
+		surplus = w
+	} else {
+		w.idle = time.AfterFunc(idleTime, func() { p.expire(w) })
+		p.idle = append([]*remote{w}, p.idle...)
+		if len(p.idle) > mostIdle {
+			surplus = p.idle[mostIdle]
+			p.idle = p.idle[:mostIdle]
+		}
+	}
+	p.mu.Unlock()
+	if surplus != nil {
+		surplus.close()
+	}
+}
+
+func (p *pool) expire(w *remote) {
+	p.mu.Lock()
+	i := slices.Index(p.idle, w)
+	if i >= 0 {
+		p.idle = slices.Delete(p.idle, i, i+1)
+	}
+	p.mu.Unlock()
+	if i >= 0 {
+		w.close()
+	}
+}
+
+func (p *pool) close() error {
+	p.mu.Lock()
+	idle := p.idle
+	p.idle, p.closed = nil, true
+	p.mu.Unlock()
+	var errs []error
+	for _, w := range idle {
+		w.idle.Stop()
+		w.close()
+		errs = append(errs, w.ended)
+	}
+	return errors.Join(errs...)
+}
