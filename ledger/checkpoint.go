@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"crypto/ed25519"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"strconv"
@@ -80,7 +81,8 @@ func OpenCheckpoint(signed []byte, keys []ed25519.PublicKey) (Checkpoint, error)
 		return Checkpoint{}, fmt.Errorf("checkpoint of %s, size %d: %d signatures, expected 1", c.Origin, c.Size, len(n.Sigs)+len(n.UnverifiedSigs))
 	}
 	// base64 with bits left over has other spellings (RFC 4648 section 3.5).
-	if again := text(c.Origin, c.Size, c.Root) + "\n— " + n.Sigs[0].Name + " " + n.Sigs[0].Base64 + "\n"; again != string(signed) {
+	sig, err := base64.StdEncoding.DecodeString(n.Sigs[0].Base64)
+	if again := text(c.Origin, c.Size, c.Root) + "\n— " + n.Sigs[0].Name + " " + base64.StdEncoding.EncodeToString(sig) + "\n"; err != nil || again != string(signed) {
 		return Checkpoint{}, fmt.Errorf("checkpoint of %s, size %d: not in its one spelling", c.Origin, c.Size)
 	}
 	return c, nil
