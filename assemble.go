@@ -3,6 +3,7 @@ package bvisor
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -15,8 +16,8 @@ import (
 	"github.com/bvisor/bvisor/spec"
 )
 
-// intent is what is durable before a launch.
-func (a *attempt) intent() ([]byte, error) {
+// intent is what is durable before a launch. held is where quarantines are.
+func (a *attempt) intent(held string) ([]byte, error) {
 	i := recovery.Intent{Version: recovery.IntentVersion, Attempt: a.id, Plan: a.plan.ID(), Profile: a.profile.Digest(),
 		Started: stamp(a.started), Supervisor: recovery.Self(), Cgroup: recovery.Cgroup()}
 	for _, b := range a.plan.Budgets {
@@ -28,6 +29,9 @@ func (a *attempt) intent() ([]byte, error) {
 		if r.Kind == spec.KindAbsent {
 			i.Placeholders = append(i.Placeholders, r.Path)
 		}
+	}
+	if a.plan.Resolved.Spec.Controls.Artifacts != nil {
+		i.Quarantine = text(filepath.Join(held, a.id))
 	}
 	return canonical.Marshal(i)
 }

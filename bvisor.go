@@ -246,7 +246,7 @@ func (s *Supervisor) intend(a *attempt) error {
 	if err := s.Key.Ready(); err != nil {
 		return &Fault{"signing key", err}
 	}
-	b, err := a.intent()
+	b, err := a.intent(s.Held)
 	if err == nil {
 		_, err = s.Log.Append(ledger.Intent, a.id, b)
 	}

@@ -112,7 +112,7 @@ func (s *State) HeldBack(attempt string) (*Held, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Held{Report: v.Report, Dir: filepath.Join(s.held(), attempt), state: s, trees: v.Report.Artifacts}
+	h := &Held{Report: v.Report, Dir: s.quarantine(attempt), state: s, trees: v.Report.Artifacts}
 	h.Decisions, err = decisions(entries)
 	return h, err
 }
@@ -133,7 +133,7 @@ func changes(list []report.Artifacts) int64 {
 
 // Holds says whether something of an attempt is held back, or was.
 func (s *State) Holds(attempt string) bool {
-	_, err := os.Stat(filepath.Join(s.held(), attempt))
+	_, err := os.Stat(s.quarantine(attempt))
 	return err == nil
 }
 
@@ -207,7 +207,7 @@ func (h *Held) whole() *Disposition {
 // what the host has changed is a *Conflict, and nothing happens, unless it is
 // forced. Deciding the same again changes nothing.
 func (s *State) Decide(attempt string, d Decision) (*Disposition, error) {
-	h, unlock, err := s.lock(attempt)
+	h, unlock, err := s.lock(attempt, true)
 	if err != nil {
 		return nil, err
 	}
@@ -243,6 +243,9 @@ func (s *State) Decide(attempt string, d Decision) (*Disposition, error) {
 	case len(d.Paths) > 0 && would.Done+would.Already+would.Refused+would.Conflicts+would.Failed == 0:
 		return nil, errors.New("nothing was changed there that is still to be decided over")
 	}
+	if err := h.mark(); err != nil {
+		return nil, err
+	}
 	if err := h.record(n); err != nil {
 		return nil, err
 	}
@@ -253,7 +256,11 @@ func (s *State) Decide(attempt string, d Decision) (*Disposition, error) {
 // FinishDispositions carries out what was decided over an attempt and cut short,
 // and says how much that was. It may be called at any time, by several at once.
 func (s *State) FinishDispositions(attempt string) (int, error) {
-	h, unlock, err := s.lock(attempt)
+	return s.finishDispositions(attempt, true)
+}
+
+func (s *State) finishDispositions(attempt string, wait bool) (int, error) {
+	h, unlock, err := s.lock(attempt, wait)
 	if err != nil {
 		return 0, err
 	}
@@ -269,8 +276,8 @@ func (s *State) FinishDispositions(attempt string) (int, error) {
 
 // lock opens a quarantine for deciding. What was read before others were waited
 // for is not looked at.
-func (s *State) lock(attempt string) (*Held, func(), error) {
-	unlock, err := quarantine.Lock(filepath.Join(s.held(), attempt))
+func (s *State) lock(attempt string, wait bool) (*Held, func(), error) {
+	unlock, err := quarantine.Lock(s.quarantine(attempt), wait)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, fmt.Errorf("nothing of attempt %s is held back", attempt)
 	}
@@ -293,7 +300,29 @@ func (h *Held) finish() error {
 			}
 		}
 	}
+	if err := h.unmark(); err != nil { // one may have been killed before it could record its decision
+		return err
+	}
 	return h.drop()
+}
+
+// mark tells later starts that something may have to be finished here.
+func (h *Held) mark() error {
+	f, err := os.OpenFile(filepath.Join(h.Dir, quarantine.Deciding), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err == nil {
+		err = f.Close()
+	}
+	if err != nil {
+		return &Fault{"quarantine", err}
+	}
+	return nil
+}
+
+func (h *Held) unmark() error {
+	if err := os.Remove(filepath.Join(h.Dir, quarantine.Deciding)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return &Fault{"quarantine", err}
+	}
+	return nil
 }
 
 // carryOut does what was decided, again if need be, and records what came of it.
@@ -314,6 +343,9 @@ func (h *Held) carryOut(d Disposition) (*Disposition, error) {
 		return nil, err
 	}
 	h.Decisions[d.Number] = d
+	if err := h.unmark(); err != nil {
+		return nil, err
+	}
 	return &d, h.drop()
 }
 

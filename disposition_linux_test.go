@@ -18,6 +18,7 @@ import (
 	"github.com/bvisor/bvisor"
 	"github.com/bvisor/bvisor/backend/linux"
 	"github.com/bvisor/bvisor/internal/need"
+	"github.com/bvisor/bvisor/internal/recovery"
 	"github.com/bvisor/bvisor/ledger"
 	"github.com/bvisor/bvisor/plan"
 	"github.com/bvisor/bvisor/spec"
@@ -168,6 +169,74 @@ func TestDecisionsStandInTheLedger(t *testing.T) {
 	}
 }
 
+// finishes are the ways to what was cut short: asked for, as part of a recovery,
+// and beside the next run.
+var finishes = []func(*testing.T, *bvisor.State, string) (int, error){
+	func(_ *testing.T, s *bvisor.State, attempt string) (int, error) { return s.FinishDispositions(attempt) },
+	func(t *testing.T, s *bvisor.State, attempt string) (int, error) {
+		list, err := s.Recover(linux.New())
+		return finished(t, list, attempt), err
+	},
+	func(t *testing.T, s *bvisor.State, attempt string) (n int, err error) {
+		s.Told = func(list []bvisor.Recovered, e error) { n, err = finished(t, list, attempt), e }
+		sup := s.Supervisor(linux.New())
+		if _, err := sup.Run(t.Context(), bvisor.Request{Spec: spec.Default("/usr", []string{"/bin/true"})}); err != nil {
+			return 0, err
+		}
+		sup.Wait()
+		return n, err
+	},
+}
+
+func finished(t *testing.T, list []bvisor.Recovered, attempt string) int {
+	for _, r := range list {
+		if r.Attempt != attempt || r.Outcome != recovery.Finished {
+			t.Errorf("recovered %+v", r)
+		}
+	}
+	return len(list)
+}
+
+// What a killed supervisor had held back and not sealed is taken away.
+func TestRecoveryOfAQuarantine(t *testing.T) {
+	state := open(t)
+	dead := exec.Command("/bin/true")
+	if err := dead.Start(); err != nil {
+		t.Fatal(err)
+	}
+	self := recovery.Self()
+	self.PID = dead.Process.Pid
+	if err := dead.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	attempt := strings.Repeat("ab", 16)
+	held := filepath.Join(state.Dir, "quarantine", attempt)
+	intent, err := json.Marshal(map[string]any{"version": 1, "attempt": attempt, "plan": "", "profile": "", "started": "", "quarantine": held,
+		"supervisor": map[string]any{"boot": self.Boot, "pid": self.PID, "pid_namespace": self.PIDNamespace, "start": self.Start}})
+	if err == nil {
+		_, err = state.Log.Append(ledger.Intent, attempt, intent)
+	}
+	if err == nil {
+		err = os.MkdirAll(held, 0o700)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(held, "0.data"), []byte("half"), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := state.Recover(linux.New())
+	if err != nil || len(list) != 1 || list[0].Outcome != recovery.RolledBack || len(list[0].Swept) != 1 || list[0].Swept[0].Kind != recovery.TraceQuarantine {
+		t.Errorf("recovered %+v, %v", list, err)
+	}
+	if _, err := os.Stat(held); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it is still there: %v", err)
+	}
+	if list, err := state.Recover(linux.New()); err != nil || len(list) != 0 {
+		t.Errorf("once more: %+v, %v", list, err)
+	}
+}
+
 // Whoever decides may be killed at any moment: what was decided is finished,
 // once, and what was not leaves no trace.
 func TestKilledDecisionIsFinished(t *testing.T) {
@@ -207,7 +276,7 @@ func TestKilledDecisionIsFinished(t *testing.T) {
 		}
 		before := phases(t, state, attempt)
 		cut[before]++
-		n, err := state.FinishDispositions(attempt)
+		n, err := finishes[round%len(finishes)](t, state, attempt)
 		if err != nil || n != strings.Count(before, "decided")-strings.Count(before, "applied") {
 			t.Fatalf("after %q there was %d to finish, %v", before, n, err)
 		}

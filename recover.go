@@ -4,9 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path/filepath"
 
 	"github.com/bvisor/bvisor/internal/canonical"
 	"github.com/bvisor/bvisor/internal/durable"
+	"github.com/bvisor/bvisor/internal/quarantine"
 	"github.com/bvisor/bvisor/internal/recovery"
 	"github.com/bvisor/bvisor/ledger"
 )
@@ -22,8 +25,15 @@ type Recovered struct {
 // Recover reconciles the attempts that have an intent and no end with what is
 // found on this host. What crashes left is taken away, and each of these
 // attempts gets its end in the ledger. A run of another process that lives is
-// not touched. It may be called at any time, by any number of processes.
+// not touched. Decisions over what runs left that were cut short are carried
+// out. It may be called at any time, by any number of processes.
 func (s *State) Recover(p recovery.Prober) ([]Recovered, error) {
+	list, err := s.recoverAttempts(p)
+	finished, e := s.finishCut(true)
+	return append(list, finished...), errors.Join(err, e)
+}
+
+func (s *State) recoverAttempts(p recovery.Prober) ([]Recovered, error) {
 	open, err := s.Log.Open()
 	if err != nil {
 		return nil, &Fault{"recover", err}
@@ -53,7 +63,7 @@ func (s *State) recover(p recovery.Prober, e ledger.Entry) (Recovered, error) {
 	found := recovery.Found{Boot: durable.BootID()}
 	if said.Bad == nil {
 		if found.Life, found.Why = p.Supervisor(said.Intent); found.Life != recovery.Alive {
-			if found.Traces, err = p.Find(said.Intent); err != nil {
+			if found.Traces, err = s.find(p, said.Intent); err != nil {
 				return Recovered{}, err
 			}
 			// It may have ended in good order just before.
@@ -68,12 +78,12 @@ func (s *State) recover(p recovery.Prober, e ledger.Entry) (Recovered, error) {
 		return r, nil
 	}
 	for _, t := range d.Sweep {
-		if err := p.Sweep(said.Intent, t); err != nil {
+		if err := s.sweep(p, said.Intent, t); err != nil {
 			return Recovered{}, err
 		}
 	}
 	if len(d.Sweep) > 0 {
-		left, err := p.Find(said.Intent)
+		left, err := s.find(p, said.Intent)
 		if err == nil && len(left) > 0 {
 			err = fmt.Errorf("%s %s is there again after it was taken away", left[0].Kind, left[0].Name)
 		}
@@ -101,14 +111,62 @@ func (s *State) ended(attempt string) (bool, error) {
 	return false, err
 }
 
+// find is what the prober finds, and what is held back of an attempt that has no
+// report: nobody can decide over it, since nothing says what it should be.
+func (s *State) find(p recovery.Prober, i recovery.Intent) ([]recovery.Trace, error) {
+	list, err := p.Find(i)
+	if err == nil && i.Quarantine != "" && s.Holds(i.Attempt) {
+		list = append(list, recovery.Trace{Kind: recovery.TraceQuarantine, Name: text(s.quarantine(i.Attempt))})
+	}
+	return list, err
+}
+
+func (s *State) sweep(p recovery.Prober, i recovery.Intent, t recovery.Trace) error {
+	if t.Kind == recovery.TraceQuarantine {
+		return os.RemoveAll(s.quarantine(i.Attempt))
+	}
+	return p.Sweep(i, t)
+}
+
+// finishCut carries out the decisions over what runs left that were cut short:
+// all of them, or those that are marked and that nobody is working on.
+func (s *State) finishCut(all bool) ([]Recovered, error) {
+	held, err := os.ReadDir(s.held())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, &Fault{"quarantine", err}
+	}
+	var list []Recovered
+	var errs []error
+	for _, e := range held {
+		attempt := e.Name()
+		if _, err := os.Lstat(filepath.Join(s.quarantine(attempt), quarantine.Deciding)); err != nil && !all {
+			continue
+		}
+		if ended, err := s.ended(attempt); err != nil || !ended {
+			errs = append(errs, err) // one that runs now
+			continue
+		}
+		n, err := s.finishDispositions(attempt, all)
+		switch {
+		case err != nil && !errors.Is(err, quarantine.ErrBusy):
+			errs = append(errs, &Fault{"finish " + attempt, err})
+		case n > 0:
+			list = append(list, Recovered{Attempt: attempt, Outcome: recovery.Finished})
+		}
+	}
+	return list, errors.Join(errs...)
+}
+
 // reconcile is what a start does, beside its first run: nothing, when nothing
 // is open but that.
 func (s *State) reconcile(p recovery.Prober) {
-	if s.Log.Waiting() < 2 {
-		return
+	var list []Recovered
+	var err error
+	if s.Log.Waiting() >= 2 {
+		list, err = s.recoverAttempts(p)
 	}
-	list, err := s.Recover(p)
-	if s.Told != nil {
+	finished, e := s.finishCut(false)
+	if list, err = append(list, finished...), errors.Join(err, e); s.Told != nil && (len(list) > 0 || err != nil) {
 		s.Told(list, err)
 	}
 }

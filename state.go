@@ -103,6 +103,8 @@ func (s *State) Supervisor(b backend.Backend) *Supervisor {
 
 func (s *State) held() string { return filepath.Join(s.Dir, "quarantine") }
 
+func (s *State) quarantine(attempt string) string { return filepath.Join(s.held(), attempt) }
+
 // recalling is a backend whose first Probe returns what the state remembers.
 type recalling struct {
 	backend.Backend

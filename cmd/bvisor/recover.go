@@ -20,7 +20,8 @@ that wrote it lives, and what is left of it on this host. What crashes left is
 taken away, and the attempt gets its end in the ledger:
 
   absent       nothing of it was left
-  rolled-back  processes were killed, placeholders removed
+  rolled-back  processes were killed, groups, placeholders and quarantines removed
+  finished     a decision over what it left had been cut short, and is carried out
   running      another bvisor has it under way; it is not touched
   refused      ledger and host contradict each other, or too little is known;
                nothing is done
@@ -104,7 +105,7 @@ func (c *cli) recovered(list []bvisor.Recovered, err error) {
 		return
 	}
 	for _, r := range list {
-		if r.Outcome == recovery.Absent || r.Outcome == recovery.RolledBack {
+		if r.Outcome == recovery.Absent || r.Outcome == recovery.RolledBack || r.Outcome == recovery.Finished {
 			c.say("closed after a crash: %s", inWords(r))
 		}
 	}

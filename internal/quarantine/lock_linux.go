@@ -6,17 +6,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Lock keeps others from deciding over a quarantine at the same time. It waits
-// for them; the kernel undoes it when its holder dies.
-func Lock(dir string) (unlock func(), err error) {
+// Lock keeps others from deciding over a quarantine at the same time. The kernel
+// undoes it when its holder dies. Who does not wait for another one gets ErrBusy.
+func Lock(dir string, wait bool) (unlock func(), err error) {
 	f, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
+	how := unix.LOCK_EX
+	if !wait {
+		how |= unix.LOCK_NB
+	}
 	for {
-		if err = unix.Flock(int(f.Fd()), unix.LOCK_EX); err != unix.EINTR {
+		if err = unix.Flock(int(f.Fd()), how); err != unix.EINTR {
 			break
 		}
+	}
+	if err == unix.EWOULDBLOCK {
+		err = ErrBusy
 	}
 	if err != nil {
 		f.Close()

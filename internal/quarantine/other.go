@@ -18,4 +18,4 @@ func (m *Manifest) Host(rel string, limit int64) ([]byte, error) { return nil, e
 func flushed(string) error { return errLinux }
 
 // Lock needs Linux: elsewhere nothing is held back.
-func Lock(dir string) (unlock func(), err error) { return nil, errLinux }
+func Lock(dir string, wait bool) (unlock func(), err error) { return nil, errLinux }

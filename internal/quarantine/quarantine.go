@@ -27,6 +27,13 @@ import (
 	"github.com/bvisor/bvisor/internal/durable"
 )
 
+// ErrBusy says that somebody else is deciding over a quarantine.
+var ErrBusy = errors.New("somebody else is deciding over it")
+
+// Deciding marks a quarantine over which a decision is being carried out: with
+// the mark and without a holder of its lock, it was cut short.
+const Deciding = "deciding"
+
 // Version of the manifest.
 const Version = 1
 

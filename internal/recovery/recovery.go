@@ -166,6 +166,7 @@ const (
 	Absent     Outcome = "absent"      // nothing of it is left
 	RolledBack Outcome = "rolled-back" // what it left is taken away
 	Refused    Outcome = "refused"     // log and host contradict each other, or too little is known
+	Finished   Outcome = "finished"    // a disposition that was cut short is carried out
 )
 
 // Decision is what is to be done about an attempt.
