@@ -97,7 +97,11 @@ func (o *offers) all() {
 	if o.worker.Value == "available" {
 		o.list = append(o.list, plan.Offer{Kind: plan.OwnProcess, Ways: []plan.Way{way(workerMechanism())}})
 	} else {
-		o.none(plan.OwnProcess, "a worker process inside a boundary of the linux backend", "worker is "+o.worker.Value+" ("+o.worker.Detail+")", "")
+		remedy := ""
+		if strings.Contains(o.worker.Detail, "needs the interpreter") { // of the host's; the boundary has none
+			remedy = "build bvisor without C: CGO_ENABLED=0 go install ./cmd/bvisor"
+		}
+		o.none(plan.OwnProcess, "a worker process inside a boundary of the linux backend", "worker is "+o.worker.Value+" ("+o.worker.Detail+")", remedy)
 	}
 
 	files := way(mechanism("wasi-preopen"))
