@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"sync"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -28,6 +29,7 @@ type ownTerminal struct {
 	master, slave *os.File
 	number        string        // of the slave, as the posture shows it
 	over          chan struct{} // closed when the run is
+	following     sync.WaitGroup
 }
 
 // openTerminal makes the terminal and what captures it, and returns the
@@ -54,6 +56,7 @@ func (r *run) openTerminal(ours *[]*os.File) (*os.File, error) {
 // Close ends what follows the caller's terminal.
 func (t *ownTerminal) Close() error {
 	close(t.over)
+	t.following.Wait()
 	return t.master.Close()
 }
 
@@ -80,7 +83,7 @@ func (r *run) attach() error {
 		}
 		go relayInput(r.launch.Stdin, os.NewFile(uintptr(fd), "terminal"))
 	}
-	go t.follow(caller.Resized)
+	t.following.Go(func() { t.follow(caller.Resized) })
 	return nil
 }
 
