@@ -8,8 +8,8 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"sync"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
