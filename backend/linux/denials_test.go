@@ -430,6 +430,7 @@ func TestSupervisorKilledWhileObserving(t *testing.T) {
 
 // A boundary that was armed before anybody asked for a run is observed, too.
 func TestDeniedReadInPreparedBoundary(t *testing.T) {
+	need.Program(t, "sh")
 	file := tree(t, "secret") + "/secret"
 	a := prepared(t, supervisor(t), 1, system(explained), "sh", "-c", "cat "+file+" || true")
 	for range 2 {
