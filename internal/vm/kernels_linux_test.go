@@ -49,7 +49,6 @@ var whole = []part{
 	{pkg: "./internal/notify"},
 	{pkg: "./internal/procfs"},
 	{pkg: "./internal/durable"},
-	{pkg: "./internal/hostmatrix", archs: []string{"amd64"}},
 	{pkg: "./internal/seccomp", skip: []string{"TestArgumentRulesAgainstReference"}},
 	{pkg: "./internal/selftest"},
 	{pkg: ".", archs: []string{"amd64"}},
