@@ -244,9 +244,10 @@ func TestCoreLimitStays(t *testing.T) {
 
 // threads starts threads and then a process.
 func threads() error {
+	const count = 8
 	var wg sync.WaitGroup
-	for range 8 {
-		wg.Add(1)
+	wg.Add(count) // all at once: none may find it at zero before the last has its thread
+	for range count {
 		go func() {
 			runtime.LockOSThread() // each goroutine needs a thread of its own
 			wg.Done()

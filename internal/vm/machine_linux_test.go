@@ -65,7 +65,8 @@ func TestMachinesThatDoNotEnd(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), "ended early") || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error %v, expected %q", err, tt.want)
 			}
-			if len(results) != 1 || results[0].Ended != nil || started != "started\n" {
+			// What was written right before a panic may not have left the machine.
+			if len(results) != 1 || results[0].Ended != nil || tt.name == "hang" && started != "started\n" {
 				t.Errorf("results %+v after %q", results, started)
 			}
 		})
