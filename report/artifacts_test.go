@@ -28,7 +28,7 @@ func sampleHeld(t testing.TB) *Report {
 		t.Fatal(err)
 	}
 	resolved := sampleResolved()
-	resolved.Spec.Controls.Artifacts = &spec.Artifacts{Paths: []string{"/work/a", "/work/b"}, Commit: "manual", Durability: "atomic"}
+	resolved.Spec.Controls.Artifacts = &spec.Artifacts{Paths: []string{"/tree/a", "/tree/b"}, Commit: "manual", Durability: "atomic"}
 	p, refusal := plan.Make(resolved, profile)
 	if refusal != nil {
 		t.Fatalf("refused: %+v", refusal.Reasons)
@@ -39,14 +39,14 @@ func sampleHeld(t testing.TB) *Report {
 		return &ArtifactState{Type: ArtifactFile, Mode: "0644", Size: int64(len(text)), SHA256: hash(text)}
 	}
 	r.Artifacts = []Artifacts{{
-		Path: "/work/a", Manifest: hash("manifest"), Created: 2, Changed: 1, Deleted: 1, Refused: 1, Bytes: 6, Omitted: 1,
+		Path: "/tree/a", Manifest: hash("manifest"), Created: 2, Changed: 1, Deleted: 1, Refused: 1, Bytes: 6, Omitted: 1,
 		Entries: []Artifact{
 			{Path: ".", Act: ArtifactChanged, After: &ArtifactState{Type: ArtifactDirectory, Mode: "0700"}, Before: &ArtifactState{Type: ArtifactDirectory, Mode: "0755"}},
 			{Path: "!", Act: ArtifactCreated, After: file("x")},
 			{Path: "d", Act: ArtifactRefused, Why: "a FIFO"},
 			{Path: "d!", Act: ArtifactDeleted, Before: &ArtifactState{Type: ArtifactOther, Mode: "0600"}},
 		},
-	}, {Path: "/work/b", Lost: "no space left on device"}}
+	}, {Path: "/tree/b", Lost: "no space left on device"}}
 	return r
 }
 
@@ -56,7 +56,7 @@ func TestArtifactsAreSubjects(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, digest := range map[string]string{"artifacts:/work/a": hash("manifest"), "artifact:/work/a/!": hash("x")} {
+	for name, digest := range map[string]string{"artifacts:/tree/a": hash("manifest"), "artifact:/tree/a/!": hash("x")} {
 		if !slices.Contains(v.Subjects, Subject{name, Digest{digest}}) {
 			t.Errorf("%s is no subject: %+v", name, v.Subjects)
 		}
@@ -71,7 +71,7 @@ func TestArtifactsThatAreNotTrue(t *testing.T) {
 	k := fixedKey(t, 1)
 	for name, change := range map[string]func(r *Report){
 		"no manifest":           func(r *Report) { r.Artifacts[0].Manifest = "" },
-		"another path":          func(r *Report) { r.Artifacts[0].Path = "/work/c" },
+		"another path":          func(r *Report) { r.Artifacts[0].Path = "/tree/c" },
 		"out of order":          func(r *Report) { slices.Reverse(r.Artifacts) },
 		"one too few":           func(r *Report) { r.Artifacts = r.Artifacts[:1] },
 		"one too many":          func(r *Report) { r.Artifacts = append(r.Artifacts, r.Artifacts[1]) },

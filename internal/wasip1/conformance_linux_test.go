@@ -83,7 +83,7 @@ var cases = map[string]func(t *testing.T, c *checker){
 // checker asserts on errnos.
 type checker struct {
 	*guest
-	dir string // what is granted at /work
+	dir string // what is granted at /tree
 }
 
 func (c *checker) want(what string, got, want wasmfs.Errno) {
@@ -428,7 +428,7 @@ func filestatCases(t *testing.T, c *checker) {
 // Without the world's clock files do not tell the time either.
 func TestHiddenTimes(t *testing.T) {
 	for _, hidden := range []bool{false, true} {
-		files, err := wasmfs.New(wasmfs.Config{Dir: "/work", Roots: []wasmfs.Root{{Path: "/work", File: opened(t, t.TempDir()), Read: true, Write: true}}})
+		files, err := wasmfs.New(wasmfs.Config{Dir: "/tree", Roots: []wasmfs.Root{{Path: "/tree", File: opened(t, t.TempDir()), Read: true, Write: true}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -537,7 +537,7 @@ func prestatCases(t *testing.T, c *checker) {
 		}
 		names = append(names, string(c.bytes(buf, size)))
 	}
-	if want := []string{"/work", "/", "."}; !slices.Equal(names, want) {
+	if want := []string{"/tree", "/", "."}; !slices.Equal(names, want) {
 		t.Errorf("%q, want %q", names, want)
 	}
 	fd := c.file("f", "")
@@ -688,7 +688,7 @@ func readdirCases(t *testing.T, c *checker) {
 	}
 	root, _, errno := c.readdir(rootFD, 0, 4096)
 	c.want("the root of the view", errno, ok)
-	if len(root) != 3 || root[2].name != "work" {
+	if len(root) != 3 || root[2].name != "tree" {
 		t.Errorf("%+v", root)
 	}
 	bare, _ := c.open(workFD, ".", openDirectory, rightOpen, 0)

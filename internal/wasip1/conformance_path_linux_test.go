@@ -90,7 +90,7 @@ func mkdirCases(t *testing.T, c *checker) {
 		t.Error("the link's target was made")
 	}
 	c.want("in the root of the view", c.mkdir(rootFD, "new"), wasmfs.Access)
-	c.want("a grant", c.mkdir(rootFD, "work"), wasmfs.Exists)
+	c.want("a grant", c.mkdir(rootFD, "tree"), wasmfs.Exists)
 }
 
 func rmdirCases(t *testing.T, c *checker) {
@@ -107,7 +107,7 @@ func rmdirCases(t *testing.T, c *checker) {
 	c.want("a link with a slash", c.rmdir(workFD, "link/"), wasmfs.NotDir)
 	c.want("nothing", c.rmdir(workFD, "nothing"), wasmfs.NotFound)
 	c.want("itself", c.rmdir(workFD, "."), wasmfs.Invalid)
-	c.want("a grant", c.rmdir(rootFD, "work"), wasmfs.Busy)
+	c.want("a grant", c.rmdir(rootFD, "tree"), wasmfs.Busy)
 	if c.exists("a") || c.exists("b") || !c.exists("known") || !c.exists("plain") {
 		t.Error("the disk shows something else")
 	}
@@ -158,7 +158,7 @@ func pathStatCases(t *testing.T, c *checker) {
 	if st, _ := c.stat(workFD, 0, "toplain"); st.size != 5 {
 		t.Errorf("a link to plain has size %d", st.size)
 	}
-	a, _ := c.stat(rootFD, 0, "work")
+	a, _ := c.stat(rootFD, 0, "tree")
 	b, _ := c.stat(workFD, 0, ".")
 	if a != b {
 		t.Errorf("%+v is not %+v", a, b)
@@ -392,7 +392,7 @@ func openCases(t *testing.T, c *checker) {
 
 func newGuestHandles(t *testing.T, dir string, handles int) *guest {
 	t.Helper()
-	files, err := wasmfs.New(wasmfs.Config{Roots: []wasmfs.Root{{Path: "/work", File: opened(t, dir), Read: true, Write: true}}, Dir: "/work"})
+	files, err := wasmfs.New(wasmfs.Config{Roots: []wasmfs.Root{{Path: "/tree", File: opened(t, dir), Read: true, Write: true}}, Dir: "/tree"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -306,13 +306,13 @@ func (g *guest) readdir(fd uint32, cookie uint64, size int) (entries []dirent, u
 	return entries, used, errno
 }
 
-// work is a guest with one granted directory at /work, which is descriptor 3
+// work is a guest with one granted directory at /tree, which is descriptor 3
 // and the working directory.
 func work(t testing.TB, c wasmfs.Config) (*guest, string) {
 	t.Helper()
 	dir := t.TempDir()
-	c.Roots = append(c.Roots, wasmfs.Root{Path: "/work", File: opened(t, dir), Read: true, Write: true})
-	c.Dir = "/work"
+	c.Roots = append(c.Roots, wasmfs.Root{Path: "/tree", File: opened(t, dir), Read: true, Write: true})
+	c.Dir = "/tree"
 	deny := new([]wasmfs.Denial)
 	c.Denied = func(d wasmfs.Denial) { *deny = append(*deny, d) }
 	files, err := wasmfs.New(c)

@@ -108,7 +108,7 @@ func start(t testing.TB, code []byte, c Config) (exit uint32, stdout, stderr str
 	return 0, out.String(), errs.String()
 }
 
-// view grants base/rw at /work, which is the working directory, base/ro at /ro
+// view grants base/rw at /tree, which is the working directory, base/ro at /ro
 // and base/hosts at /etc/hosts.
 func view(t testing.TB, base string) (*wasmfs.FS, *[]wasmfs.Denial) {
 	t.Helper()
@@ -123,8 +123,8 @@ func view(t testing.TB, base string) (*wasmfs.FS, *[]wasmfs.Denial) {
 		}
 	}
 	denied := new([]wasmfs.Denial)
-	files, err := wasmfs.New(wasmfs.Config{Dir: "/work", Denied: func(d wasmfs.Denial) { *denied = append(*denied, d) }, Roots: []wasmfs.Root{
-		{Path: "/work", File: opened(t, base+"/rw"), Read: true, Write: true},
+	files, err := wasmfs.New(wasmfs.Config{Dir: "/tree", Denied: func(d wasmfs.Denial) { *denied = append(*denied, d) }, Roots: []wasmfs.Root{
+		{Path: "/tree", File: opened(t, base+"/rw"), Read: true, Write: true},
 		{Path: "/ro", File: opened(t, base+"/ro"), Read: true},
 		{Path: "/etc/hosts", File: opened(t, base+"/hosts"), Read: true}}})
 	if err != nil {
@@ -141,17 +141,17 @@ func TestGoGuest(t *testing.T) {
 	os.Symlink("../secret", base+"/rw/planted")
 	files, denied := view(t, base)
 	script := []struct{ word, want string }{
-		{"cwd", "ok /work"}, {"env", "ok A=1 B=two words"}, {"sleep", "ok "},
-		{"read=file", "ok rw"}, {"read=/work/file", "ok rw"}, {"read=./sub/../file", "ok rw"}, {"read=/etc/hosts", "ok hosts"}, {"read=/ro/file", "ok ro"},
+		{"cwd", "ok /tree"}, {"env", "ok A=1 B=two words"}, {"sleep", "ok "},
+		{"read=file", "ok rw"}, {"read=/tree/file", "ok rw"}, {"read=./sub/../file", "ok rw"}, {"read=/etc/hosts", "ok hosts"}, {"read=/ro/file", "ok ro"},
 		{"write=new", "ok "}, {"append=new", "ok "}, {"update=new", "ok UEST+m"}, {"read=new", "ok GUEST+m"},
 		{"times=new", "ok "}, {"stat=new", "ok ---------- 7"},
 		{"mkdirs=a/b/c", "ok "}, {"write=a/b/c/f", "ok "}, {"rename=a/b", "ok "}, {"link=a/b2/c/f", "ok "}, {"symlink=b2/c->a/l", "ok "},
 		{"readlink=a/l", "ok b2/c"}, {"read=a/l/f", "ok guest"}, {"list=a", "ok b2 d---------, l L---------"},
 		{"walk=a", "ok a a/b2 a/b2/c a/b2/c/f a/b2/c/f3 a/l"}, {"remove=a", "ok "}, {"stat=a", "does not exist"},
-		{"list=/", "ok etc d---------, ro d---------, work d---------"},
+		{"list=/", "ok etc d---------, ro d---------, tree d---------"},
 		{"symlink=../secret->up", "ok "},
 		{"read=up", "permission"}, {"write=up", "permission"}, {"read=planted", "permission"}, {"write=planted", "permission"},
-		{"read=/work/../secret", "does not exist"}, {"read=/etc/passwd", "does not exist"}, {"write=/etc/passwd", "does not exist"},
+		{"read=/tree/../secret", "does not exist"}, {"read=/etc/passwd", "does not exist"}, {"write=/etc/passwd", "does not exist"},
 		{"write=/ro/file", "open /ro/file: Read-only file system"}, {"append=/ro/file", "open /ro/file: Read-only file system"},
 		{"write=/ro/new", "open /ro/new: Read-only file system"}, {"mkdirs=/ro/new", "mkdir /ro/new: Read-only file system"},
 		{"remove=/ro/file", "unlinkat /ro/file: Read-only file system"}, {"write=/etc/hosts", "open /etc/hosts: Read-only file system"},
@@ -185,7 +185,7 @@ func TestGoGuest(t *testing.T) {
 	for _, d := range *denied {
 		paths[d.Path+" "+string(d.Reason)]++
 	}
-	for _, must := range []string{"/work/up " + string(wasmfs.Above), "/work/planted " + string(wasmfs.Above),
+	for _, must := range []string{"/tree/up " + string(wasmfs.Above), "/tree/planted " + string(wasmfs.Above),
 		"/secret " + string(wasmfs.Outside), "/etc/passwd " + string(wasmfs.Outside),
 		"/ro/file " + string(wasmfs.NotWritable), "/ro/new " + string(wasmfs.NotWritable), "/etc/hosts " + string(wasmfs.NotWritable)} {
 		if paths[must] == 0 {
@@ -232,7 +232,7 @@ func TestOtherGuests(t *testing.T) {
 		{"c", "open-wronly", "", []string{"OK"}},
 		{"c", "sleepmillis 1", "", []string{"OK"}},
 		{"c", "poll 0 1", "text", []string{"STDIN"}},
-		{"c-cat", "/work/file", "", []string{"rw"}},
+		{"c-cat", "/tree/file", "", []string{"rw"}},
 		{"c-cat", "file", "", []string{"rw"}},
 		{"r-cat", "/etc/hosts", "", []string{"hosts"}},
 		{"r-cat", "file", "", []string{"rw"}},

@@ -23,9 +23,9 @@ func stock(t *testing.T, readOnly bool) (*guest, string) {
 	r := wazero.NewRuntimeWithConfig(ctx, wazero.NewRuntimeConfigInterpreter())
 	t.Cleanup(func() { r.Close(ctx) })
 	wasi_snapshot_preview1.MustInstantiate(ctx, r)
-	mount := wazero.NewFSConfig().WithDirMount(dir, "/work")
+	mount := wazero.NewFSConfig().WithDirMount(dir, "/tree")
 	if readOnly {
-		mount = wazero.NewFSConfig().WithReadOnlyDirMount(dir, "/work")
+		mount = wazero.NewFSConfig().WithReadOnlyDirMount(dir, "/tree")
 	}
 	g := &guest{t: t, ctx: ctx, top: 1024}
 	var err error
@@ -125,7 +125,7 @@ func TestRenumberGainsNothing(t *testing.T) {
 	files, denied := view(t, base)
 	g := newGuest(t, Config{FS: files})
 	c := &checker{guest: g}
-	const readOnly = 6 // /work, /, /etc, /ro, /work as "."
+	const readOnly = 6 // /tree, /, /etc, /ro, /tree as "."
 	st, errno := g.fstat(readOnly)
 	if info, err := os.Stat(base + "/ro"); err != nil || errno != ok || info.Sys().(*syscall.Stat_t).Ino != st.ino {
 		t.Fatalf("descriptor %d is not the read-only directory: %+v", readOnly, st)
