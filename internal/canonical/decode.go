@@ -163,10 +163,10 @@ func (d *decoder) integer() (int64, *Error) {
 	case d.pos == digits:
 		d.pos = start
 		return 0, d.errorAt(start, "expected an integer, found %s", d.found())
-	case d.data[digits] == '0' && (d.pos > digits+1 || negative):
-		return 0, d.errorAt(start, "number %q is not canonical: no leading zero, no -0", d.data[start:d.pos])
 	case d.at('.') || d.at('e') || d.at('E'):
 		return 0, d.errorAt(start, "number has a fraction or an exponent; there are only integers")
+	case d.data[digits] == '0' && (d.pos > digits+1 || negative):
+		return 0, d.errorAt(start, "number %q is not canonical: no leading zero, no -0", d.data[start:d.pos])
 	}
 	if negative {
 		n = -n
