@@ -95,7 +95,7 @@ func TestFileCapabilitiesGainNothing(t *testing.T) {
 	}
 	effective := func(out string) uint32 { return binary.NativeEndian.Uint32([]byte(out)) }
 	cmd := exec.Command(path)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody, Groups: []uint32{}}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: need.Nobody, Gid: need.Nobody, Groups: []uint32{}}}
 	out, err := cmd.Output()
 	must(t, err)
 	if got := effective(string(out)); got != rawSockets {

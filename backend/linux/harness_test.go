@@ -38,8 +38,6 @@ import (
 // asVariable is set in the second pass, as an ordinary user, to its uid.
 const asVariable = "BVISOR_AS"
 
-const nobody = 65534
-
 // The binary is its own victim (see package victim). Whoever starts the tests
 // as root gets them a second time as an ordinary user.
 func TestMain(m *testing.M) {
@@ -66,7 +64,7 @@ func suite(m *testing.M) int {
 	if states.log != nil {
 		states.log.Close()
 	}
-	if code == 0 && os.Geteuid() == 0 && testFlag("list")+testFlag("fuzz") == "" && testFlag("fuzzworker") != "true" {
+	if code == 0 {
 		code = again()
 	}
 	if code == 0 && wholeSuite() && !need.Skipped() && os.Getenv(asVariable) == "" {
@@ -127,32 +125,15 @@ func prepare(dir string) error {
 	return nil
 }
 
-// again runs the suite as an ordinary user without groups.
+// again is the second pass, in a group of its own if there is one to be had.
 func again() int {
-	fmt.Fprintln(os.Stderr, "once more as uid", nobody)
-	args := []string{}
-	for _, name := range []string{"run", "skip", "v", "short", "count", "failfast", "timeout", "parallel", "bench", "benchtime"} {
-		if v := testFlag(name); v != "" {
-			args = append(args, "-test."+name+"="+v)
-		}
-	}
-	cmd := exec.Command(place.exe, args...)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	env := slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "HOME=") || strings.HasPrefix(e, "XDG_") })
-	demands := slices.DeleteFunc(strings.Split(os.Getenv(need.Variable), ","), func(d string) bool { return d == "root" })
-	cmd.Env = append(env, asVariable+"="+strconv.Itoa(nobody), "HOME=/nonexistent", need.Variable+"="+strings.Join(demands, ","))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody, Groups: []uint32{}}}
-	group, err := delegate(cmd.SysProcAttr)
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "delegate a group: %v\n", err)
-		return 1
-	}
-	defer group()
-	if err := cmd.Run(); err != nil {
-		fmt.Fprintf(os.Stderr, "as uid %d: %v\n", nobody, err)
-		return 1
-	}
-	return 0
+	remove := func() {}
+	defer func() { remove() }()
+	return need.Again(place.exe, func(c *exec.Cmd) (err error) {
+		c.Env = append(c.Env, asVariable+"="+strconv.Itoa(need.Nobody))
+		remove, err = delegate(c.SysProcAttr)
+		return err
+	})
 }
 
 // delegate has the second pass start in a group of its own, which belongs to the
@@ -171,7 +152,7 @@ func delegate(attr *syscall.SysProcAttr) (done func(), err error) {
 			return done, err
 		}
 		for _, name := range []string{"", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"} {
-			if err := os.Chown(filepath.Join(dir, name), nobody, nobody); err != nil {
+			if err := os.Chown(filepath.Join(dir, name), need.Nobody, need.Nobody); err != nil {
 				return done, err
 			}
 		}

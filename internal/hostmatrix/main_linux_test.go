@@ -3,15 +3,12 @@
 package hostmatrix
 
 import (
+	"errors"
 	"flag"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
-	"strings"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -26,8 +23,6 @@ var (
 	from   = flag.String("from", "", "with -golden: no host is tried, but the rows in this output of -v, of another kernel, are added")
 	table  = flag.String("table", "../../docs/host-matrix.md", "where that is")
 )
-
-const nobody = 65534
 
 // exe is a copy of this binary where every user may execute it.
 var exe string
@@ -72,7 +67,7 @@ func suite(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	exe = filepath.Join(dir, "victim")
-	err = copyProgram("/proc/self/exe", exe)
+	err = need.CopySelf(exe)
 	if err == nil {
 		err = writeCalls(dir)
 	}
@@ -81,65 +76,30 @@ func suite(m *testing.M) int {
 		return 1
 	}
 	code := m.Run()
-	if code == 0 && os.Geteuid() == 0 && flag.Lookup("test.list").Value.String() == "" {
+	if code == 0 {
 		code = again()
 	}
 	return code
 }
 
-func copyProgram(from, to string) error {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
-	if err != nil {
-		return err
-	}
-	_, err = io.Copy(out, in)
-	if e := out.Close(); err == nil {
-		err = e
-	}
-	return err
-}
-
-// again runs the suite as an ordinary user without groups, who may not read or
-// write our sources: it gets a copy of the table.
+// again is the second pass, which may not read or write our sources: it gets a
+// copy of the table.
 func again() int {
-	fmt.Fprintln(os.Stderr, "once more as uid", nobody)
 	theirs := filepath.Join(filepath.Dir(exe), "table")
-	text, err := os.ReadFile(*table)
-	if err == nil {
-		err = os.WriteFile(theirs, text, 0o644)
-	}
-	if err == nil {
-		err = os.Chown(theirs, nobody, nobody)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	args := []string{"-table=" + theirs}
-	for _, name := range []string{"test.run", "test.skip", "test.v", "test.count", "test.failfast", "test.timeout", "golden"} {
-		if v := flag.Lookup(name).Value.String(); v != "" {
-			args = append(args, "-"+name+"="+v)
+	code := need.Again(exe, func(c *exec.Cmd) error {
+		text, err := os.ReadFile(*table)
+		if err == nil {
+			err = errors.Join(os.WriteFile(theirs, text, 0o644), os.Chown(theirs, need.Nobody, need.Nobody))
 		}
+		c.Dir = "/"
+		c.Args = append(c.Args, "-table="+theirs, fmt.Sprintf("-golden=%t", *golden))
+		return err
+	})
+	if code != 0 || !*golden || os.Geteuid() != 0 {
+		return code
 	}
-	cmd := exec.Command(exe, args...)
-	cmd.Stdout, cmd.Stderr, cmd.Dir = os.Stdout, os.Stderr, "/"
-	env := slices.DeleteFunc(os.Environ(), func(e string) bool { return strings.HasPrefix(e, "HOME=") || strings.HasPrefix(e, "XDG_") })
-	demands := slices.DeleteFunc(strings.Split(os.Getenv(need.Variable), ","), func(d string) bool { return d == "root" })
-	cmd.Env = append(env, "HOME=/nonexistent", need.Variable+"="+strings.Join(demands, ","))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody, Groups: []uint32{}}}
-	if err := cmd.Run(); err != nil {
-		fmt.Fprintf(os.Stderr, "as uid %d: %v\n", nobody, err)
-		return 1
-	}
-	if !*golden {
-		return 0
-	}
-	if text, err = os.ReadFile(theirs); err == nil {
+	text, err := os.ReadFile(theirs)
+	if err == nil {
 		err = os.WriteFile(*table, text, 0o644)
 	}
 	if err != nil {

@@ -4,10 +4,9 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"syscall"
 	"testing"
+
+	"github.com/bvisor/bvisor/internal/need"
 )
 
 // Whoever starts the tests as root gets them a second time as an ordinary user:
@@ -33,47 +32,8 @@ func TestMain(m *testing.M) {
 
 func suite(m *testing.M) int {
 	code := m.Run()
-	if code == 0 && os.Geteuid() == 0 && flag.Lookup("test.list").Value.String() == "" && flag.Lookup("test.fuzz").Value.String() == "" {
-		code = again()
+	if code == 0 {
+		code = need.Again("", nil)
 	}
 	return code
-}
-
-func again() int {
-	const nobody = 65534
-	fmt.Fprintln(os.Stderr, "once more as uid", nobody)
-	dir, err := os.MkdirTemp("", "bvisor-wasip1-suite-")
-	if err == nil {
-		defer os.RemoveAll(dir)
-		err = os.Chmod(dir, 0o755)
-	}
-	exe := filepath.Join(dir, "suite")
-	if err == nil {
-		err = copyProgram("/proc/self/exe", exe)
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	cmd := exec.Command(exe)
-	for _, name := range []string{"run", "skip", "v", "count", "failfast", "timeout"} {
-		if v := flag.Lookup("test." + name).Value.String(); v != "" {
-			cmd.Args = append(cmd.Args, "-test."+name+"="+v)
-		}
-	}
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody, Groups: []uint32{}}}
-	if err := cmd.Run(); err != nil {
-		fmt.Fprintf(os.Stderr, "as uid %d: %v\n", nobody, err)
-		return 1
-	}
-	return 0
-}
-
-func copyProgram(from, to string) error {
-	b, err := os.ReadFile(from)
-	if err == nil {
-		err = os.WriteFile(to, b, 0o755)
-	}
-	return err
 }
