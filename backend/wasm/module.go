@@ -1,6 +1,7 @@
 package wasm
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -51,12 +52,14 @@ const mostModules = 8
 // load reads a module and judges it. What is wrong with it is not an error. The
 // caller releases it.
 func (m *modules) load(f *os.File) (*module, error) {
-	data, err := io.ReadAll(io.LimitReader(f, wasmmeter.MaxSize+1))
-	if err != nil {
+	var data bytes.Buffer
+	if info, err := f.Stat(); err == nil && info.Size() <= wasmmeter.MaxSize {
+		data.Grow(int(info.Size()) + bytes.MinRead) // or it is copied again and again as it grows
+	}
+	if _, err := data.ReadFrom(io.LimitReader(f, wasmmeter.MaxSize+1)); err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(data)
-	digest := hex.EncodeToString(sum[:])
+	digest := sumOf(data.Bytes())
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i, known := range m.list {
@@ -67,11 +70,11 @@ func (m *modules) load(f *os.File) (*module, error) {
 			return known, nil
 		}
 	}
-	found := &module{digest: digest, size: int64(len(data)), making: make(chan struct{}, 1)}
+	found := &module{digest: digest, size: int64(data.Len()), making: make(chan struct{}, 1)}
 	if found.kept = m.cache.get(digest); found.kept != nil { // only what is fit was kept
-		found.raw, found.elements = data, found.kept.Elements
+		found.raw, found.elements = data.Bytes(), found.kept.Elements
 	} else {
-		found.judge(data)
+		found.judge(data.Bytes())
 	}
 	if len(m.list) == mostModules {
 		m.list[mostModules-1].drop()
@@ -80,6 +83,11 @@ func (m *modules) load(f *os.File) (*module, error) {
 	found.use()
 	m.list = append([]*module{found}, m.list...)
 	return found, nil
+}
+
+func sumOf(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
 }
 
 func (m *module) judge(data []byte) {
