@@ -66,23 +66,15 @@ func mechanism(name string, params ...plan.Param) plan.Mechanism {
 	return plan.Mechanism{Name: name, Enforcement: spec.Enforced, Params: params}
 }
 
-// held offers a kind: by the mechanism inside a worker's boundary where there
-// is one, by the mechanism alone where the spec gives the worker up.
+// held offers a kind by a mechanism of the engine's host, which holds it in a
+// worker and out of one. The worker's boundary, the second wall, is a
+// requirement of its own.
 func (o *offers) held(k plan.Kind, w plan.Way) {
 	if o.engine.Value != "available" {
 		o.none(k, "an engine for WebAssembly", o.engine.Name+" is "+o.engine.Value+" ("+o.engine.Detail+")", "use a host whose processor the engine compiles for (amd64, arm64)")
 		return
 	}
-	offer := plan.Offer{Kind: k}
-	if o.worker.Value == "available" {
-		inside := w
-		inside.Mechanisms = append(slices.Clone(w.Mechanisms), workerMechanism())
-		inside.Mechanisms[len(w.Mechanisms)].Evidence = w.Mechanisms[0].Evidence
-		inside.Requires = append(slices.Clone(w.Requires), plan.OwnProcess)
-		offer.Ways = append(offer.Ways, inside)
-	}
-	offer.Ways = append(offer.Ways, w)
-	o.list = append(o.list, offer)
+	o.list = append(o.list, plan.Offer{Kind: k, Ways: []plan.Way{w}})
 }
 
 func (o *offers) none(k plan.Kind, need, fact, remedy string) {
