@@ -15,6 +15,7 @@ import (
 
 	"github.com/bvisor/bvisor"
 	"github.com/bvisor/bvisor/backend/wasm"
+	"github.com/bvisor/bvisor/ledger"
 	"github.com/bvisor/bvisor/report"
 	"github.com/bvisor/bvisor/spec"
 )
@@ -60,9 +61,24 @@ type modules struct {
 	options wasm.Options
 }
 
-// call is a subject that runs a module; fresh makes a backend of its own for
-// each run, which finds the compiled module on disk.
-func (m *modules) call(name string, fresh bool, accept []spec.Weakening, module string, args ...string) (*subject, func(), error) {
+// forgetful is a log that keeps nothing.
+type forgetful struct{}
+
+func (forgetful) Append(ledger.Kind, string, []byte) (ledger.Receipt, error) {
+	return ledger.Receipt{}, nil
+}
+
+// how a module is run.
+type how int
+
+const (
+	warm     how = iota
+	anew         // by a backend of its own, which finds the compiled module on disk
+	unlogged     // without a ledger
+)
+
+// call is a subject that runs a module.
+func (m *modules) call(name string, h how, accept []spec.Weakening, module string, args ...string) (*subject, func(), error) {
 	if m.b.noShm != nil {
 		return &subject{name: name, skip: m.b.noShm.Error()}, func() {}, nil
 	}
@@ -87,8 +103,11 @@ func (m *modules) call(name string, fresh bool, accept []spec.Weakening, module 
 		return nil
 	}
 	supervised := state.Supervisor(shared)
+	if h == unlogged {
+		supervised.Log = forgetful{}
+	}
 	once := func() error {
-		if fresh {
+		if h == anew {
 			b := wasm.New(m.options)
 			return errors.Join(run(b), b.Close())
 		}
@@ -161,15 +180,16 @@ func (b *bench) wasm() (*table, error) {
 	plain := b.plainly("plain start of a program", truth)
 	calls := []*subject{plain,
 		add(bare("tiny module, the engine alone", small)),
-		add(m.call("tiny module, in process, sealed", false, inProcess, small)),
-		add(m.call("tiny module, warm worker, sealed", false, nil, small)),
-		add(m.call("Go module, in process, compiled on disk, new backend", true, inProcess, m.guest, "nothing")),
-		add(m.call("Go module, in process, again", false, inProcess, m.guest, "nothing")),
+		add(m.call("tiny module, in process, sealed and recorded", warm, inProcess, small)),
+		add(m.call("tiny module, in process, sealed", unlogged, inProcess, small)),
+		add(m.call("tiny module, warm worker, sealed and recorded", warm, nil, small)),
+		add(m.call("Go module, in process, compiled on disk, new backend", anew, inProcess, m.guest, "nothing")),
+		add(m.call("Go module, in process, again", warm, inProcess, m.guest, "nothing")),
 	}
 	alone := add(bare("loop, the engine alone", looping))
 	work := []*subject{b.plainly("loop, native Go", native), alone,
-		add(m.call("loop, in process, counted", false, inProcess, looping)),
-		add(m.call("loop, warm worker, counted", false, nil, looping)),
+		add(m.call("loop, in process, counted", warm, inProcess, looping)),
+		add(m.call("loop, warm worker, counted", warm, nil, looping)),
 	}
 	if err != nil {
 		return nil, err
@@ -195,7 +215,7 @@ func (b *bench) wasm() (*table, error) {
 // grow runs the tiny module ten thousand times and says what is left of it.
 func (m *modules) grow(t *table, module string) error {
 	const runs = 10_000
-	s, done, err := m.call("", false, []spec.Weakening{"in-process"}, module)
+	s, done, err := m.call("", warm, []spec.Weakening{"in-process"}, module)
 	if err != nil || s.skip != "" {
 		return err
 	}
