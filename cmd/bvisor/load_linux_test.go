@@ -68,7 +68,7 @@ func (h *home) command(args ...string) *exec.Cmd {
 	return cmd
 }
 
-var inState = regexp.MustCompile(`^(keys/key\.pem|profile-linux-\d+\.json|ledger/(origin|lock|segments/\d{9}|index/.*|public/.*))$`)
+var inState = regexp.MustCompile(`^(keys/key\.pem|profile-linux-\d+\.json|ledger/(origin|lock|segments/\d{9}|index/.*|public/.*|torn/\d{9}-\d+-[0-9a-f]{16}))$`)
 
 // attempts are the entries of the ledger. Every report must verify, belong to
 // an intent, and be alone there: no half of a file, no file of another name.
