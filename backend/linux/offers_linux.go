@@ -298,7 +298,7 @@ func (h *host) groups(list *[]plan.Offer) {
 		if facts = append(slices.Clone(leafFacts), facts...); h.has(facts...) {
 			o.Ways = append(inGroup, otherwise...)
 		} else {
-			o.Need, o.Fact, o.Remedy = need, h.because(facts...), h.groupRemedy()
+			o.Need, o.Fact, o.Remedy = need, h.because(facts...), h.groupRemedy(facts...)
 		}
 		*list = append(*list, o)
 	}
