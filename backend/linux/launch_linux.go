@@ -188,6 +188,7 @@ type run struct {
 	posture  *report.Posture
 	mismatch string // what the posture lacks
 	readBack map[spec.Dimension]int64
+	stored   *int64 // bytes of private memory in use at the end
 }
 
 // settle waits for the launcher's end and gives everything back.
@@ -213,7 +214,11 @@ func (r *run) settle() {
 	for _, c := range r.closers {
 		c.Close()
 	}
-	for _, fd := range append([]int{r.workload, r.observer}, r.uppers...) {
+	pinned := append([]int{r.workload, r.observer}, r.uppers...)
+	if r.settled != nil && r.settled.memory != nil {
+		pinned = append(pinned, r.settled.memory.fd)
+	}
+	for _, fd := range pinned {
 		if fd >= 0 {
 			unix.Close(fd)
 		}
@@ -336,7 +341,7 @@ func (r *run) receive() *launcher.Message {
 			}
 		case launcher.MessageSettled:
 			if r.pid, r.unread = sender(oob[:oobn]); r.unread == nil {
-				r.settled, r.unread = readSettled(r.pid, r.launch.Plan.Resolved.Roots)
+				r.settled, r.unread = readSettled(r.pid, r.launch.Plan)
 			}
 		case launcher.MessageObserver:
 			if r.observer, err = passed(oob[:oobn]); err != nil {
@@ -448,6 +453,7 @@ func (r *run) awaitEnd() {
 	r.meter.finish()
 	r.meter = nil
 	r.account()
+	r.measureStorage()
 	r.witness.finish()
 	r.endGuard()
 	patience := time.Duration(0)

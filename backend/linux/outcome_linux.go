@@ -197,6 +197,9 @@ func (r *run) budgets(o report.Observation) []report.BudgetResult {
 				// The kernel refuses what is over the limit (EMFILE, ENOSPC, EAGAIN).
 				if res.ReadBack != nil {
 					res.Finding = "within"
+					if b.Dimension == spec.Storage {
+						res.Used = r.stored // no peak: what was removed again is not counted
+					}
 				}
 			}
 			r.accounts.finding(b, &res)
