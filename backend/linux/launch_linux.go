@@ -180,6 +180,7 @@ type run struct {
 	leaf      *cgroup.Leaf             // the workload's group, nil without
 	group     string                   // as /proc/PID/cgroup names it
 	limited   map[spec.Dimension]int64 // what the leaf's files say
+	files     []plan.Param             // each of them, word for word
 	cpuBefore int64                    // what the workload had used before the barrier opened
 	meter     *meter
 	accounts  *accounts // the leaf's figures at the end
@@ -205,10 +206,8 @@ func (r *run) settle() {
 	r.witness.finish()
 	r.endGuard()
 	r.meter.finish()
-	if r.leaf != nil {
-		if err := r.leaf.Remove(); err != nil && r.fault == nil {
-			r.fault = fmt.Errorf("remove the group: %w", err)
-		}
+	if err := r.removeLeaf(); err != nil && r.fault == nil {
+		r.fault = fmt.Errorf("remove the group: %w", err)
 	}
 	r.removePlaceholders()
 	for _, c := range r.closers {

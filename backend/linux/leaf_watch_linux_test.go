@@ -22,6 +22,27 @@ func TestProcessorsAreCounted(t *testing.T) {
 	}
 }
 
+func TestCapacityOfLimits(t *testing.T) {
+	const second = 1e9
+	for _, tt := range []struct {
+		limit rlimit
+		hard  uint64
+		want  int64
+	}{
+		{rlimit{unit: 1}, unix.RLIM_INFINITY, 0},
+		{rlimit{unit: 1}, 1 << 20, 1 << 20},
+		{rlimit{unit: 1, ours: 2}, 1000, 998},
+		{rlimit{unit: 1, ours: 2}, 2, 1}, // 0 would be no bound
+		{rlimit{unit: 1}, 0, 1},
+		{rlimit{unit: second}, 60, 60 * second},
+		{rlimit{unit: second}, 1 << 40, 0},
+	} {
+		if got := tt.limit.capacity(tt.hard); got != tt.want {
+			t.Errorf("%+v with a hard limit of %d: %d, expected %d", tt.limit, tt.hard, got, tt.want)
+		}
+	}
+}
+
 // A supervisor that may use one processor does not take the workload for bound
 // to it: until the next look at its time that could use all of them.
 func TestProcessorsOfTheMachine(t *testing.T) {
