@@ -177,6 +177,7 @@ const (
 	StreamCaptured            = "stream_captured"
 	TreeEmptied               = "tree_emptied"
 	TreeKilled                = "tree_killed"
+	GroupLimited              = "group_limited" // what each file of the workload's group said before it ran
 	GroupEmptied              = "group_emptied"
 	PlaceholderMade           = "placeholder_made"
 	PlaceholderRemoved        = "placeholder_removed"

@@ -5,7 +5,9 @@ package linux_test
 import (
 	"errors"
 	"fmt"
+	"os"
 	"syscall"
+	"testing"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -88,4 +90,27 @@ func fork() error {
 		unix.RawSyscall6(unix.SYS_PPOLL, 0, 0, 0, 0, 0, 0)
 	}
 	return nil
+}
+
+// resident is how many bytes of a file the kernel has in memory (mincore(2)).
+func resident(t *testing.T, name string) int64 {
+	t.Helper()
+	f, err := os.Open(name)
+	must(t, err)
+	defer f.Close()
+	st, err := f.Stat()
+	must(t, err)
+	data, err := unix.Mmap(int(f.Fd()), 0, int(st.Size()), unix.PROT_READ, unix.MAP_SHARED)
+	must(t, err)
+	defer unix.Munmap(data)
+	page := os.Getpagesize()
+	pages := make([]byte, (len(data)+page-1)/page)
+	if _, _, e := unix.Syscall(unix.SYS_MINCORE, uintptr(unsafe.Pointer(&data[0])), uintptr(len(data)), uintptr(unsafe.Pointer(&pages[0]))); e != 0 {
+		t.Fatalf("mincore: %v", e)
+	}
+	var n int64
+	for _, p := range pages {
+		n += int64(p & 1)
+	}
+	return n * int64(page)
 }

@@ -499,7 +499,7 @@ func TestGroupFromInside(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	leaf, err := place.Leaf("control-" + strconv.Itoa(os.Getpid()))
+	leaf, err := place.Leaf(fmt.Sprintf("control-%016x", os.Getpid()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -533,21 +533,25 @@ func TestSweepOfGroups(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	left := filepath.Join(below.Path, "left-"+strconv.Itoa(os.Getpid()))
-	if err := os.Mkdir(left, 0o700); err != nil {
-		t.Fatal(err)
+	begin := func(group string) (*exec.Cmd, string) {
+		path := filepath.Join(below.Path, group)
+		must(t, os.Mkdir(path, 0o700))
+		dir, err := os.Open(path)
+		must(t, err)
+		defer dir.Close()
+		cmd := exec.Command(place.exe, victim.Word, "linger", "x")
+		cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
+		must(t, cmd.Start())
+		return cmd, path
 	}
-	orphan := exec.Command(place.exe, victim.Word, "linger", "x")
-	dir, err := os.Open(left)
-	if err != nil {
-		t.Fatal(err)
-	}
-	orphan.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
-	if err := orphan.Start(); err != nil {
-		t.Fatal(err)
-	}
-	dir.Close()
-	used, err := below.Leaf("used-" + strconv.Itoa(os.Getpid()))
+	orphan, left := begin(fmt.Sprintf("%032x", os.Getpid()))
+	other, others := begin("supervisor-of-" + strconv.Itoa(os.Getpid())) // somebody's who lives here, too
+	t.Cleanup(func() {
+		_ = other.Process.Kill()
+		_ = other.Wait()
+		must(t, os.Remove(others))
+	})
+	used, err := below.Leaf(fmt.Sprintf("used-%016x", os.Getpid()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -563,6 +567,9 @@ func TestSweepOfGroups(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(below.Path, used.Name)); err != nil {
 		t.Errorf("the group in use is gone: %v", err)
+	}
+	if err := other.Process.Signal(unix.Signal(0)); err != nil {
+		t.Errorf("the process in a group that is no leaf: %v", err)
 	}
 }
 

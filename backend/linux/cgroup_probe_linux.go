@@ -3,12 +3,14 @@
 package linux
 
 import (
+	"cmp"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -33,6 +35,9 @@ func (b *Backend) cgroups(h *host) (birth *os.File, done func()) {
 	place, err := b.place()
 	if lack, ok := errors.AsType[*cgroup.Lack](err); ok {
 		h.unavailable("cgroup.parent", lack.Code, learned, lack.Detail)
+		if len(lack.Withheld) > 0 {
+			h.read("cgroup.withheld", strings.Join(lack.Withheld, " "), "read: cgroup.subtree_control", nil)
+		}
 		return nil, done
 	}
 	h.read("cgroup.parent", "available", learned, err)
@@ -101,30 +106,80 @@ func hugePages(leaf *cgroup.Leaf) error {
 	return nil
 }
 
-// groupRemedy says how to get what cgroup.parent lacks.
-func (h *host) groupRemedy() string {
-	delegate := "run bvisor in a group that is delegated to it: systemd-run --user --scope -p Delegate=yes -- bvisor ..., or name one with --cgroup-parent"
-	if h.uid == 0 {
-		delegate = "run bvisor in a group that is delegated to it: systemd-run --scope -p Delegate=yes -- bvisor ..., or name one with --cgroup-parent"
+// groupRemedy says how to get the first of the facts that is not available.
+func (h *host) groupRemedy(facts ...string) string {
+	i := slices.IndexFunc(facts, func(name string) bool { return !h.has(name) })
+	if i < 0 {
+		return ""
 	}
-	switch h.fact("cgroup.parent").Value {
+	switch f := h.fact(facts[i]); f.Name {
+	case "cgroup.parent":
+		return h.parentRemedy(f.Value)
+	case "cgroup.birth":
+		return h.birthRemedy(f.Detail)
+	case "cgroup.leaf": // cgroup-v2.rst: the two limits on groups themselves
+		return "raise cgroup.max.descendants and cgroup.max.depth of " + h.fact("cgroup.group").Value + " and of the groups above"
+	case "cgroup.huge-pages":
+		return "give the huge pages back (sysctl vm.nr_hugepages=0), or hand on the hugetlb controller"
+	case "cgroup.memory.swap.max":
+		return "use a kernel that accounts for swap, booted without swapaccount=0"
+	case "cgroup.kill":
+		return "use Linux 5.14 or newer"
+	default:
+		return cmp.Or(h.against(f), "hand on the memory and pids controllers")
+	}
+}
+
+// Commands that start bvisor in a group that systemd has delegated to it.
+const (
+	scopeOfUser = "systemd-run --user --scope -p Delegate=yes -- bvisor ..."
+	scopeOfRoot = "systemd-run --scope -p Delegate=yes -- bvisor ..."
+)
+
+func (h *host) parentRemedy(lacks string) string {
+	scope := scopeOfUser
+	if h.uid == 0 {
+		scope = scopeOfRoot
+	}
+	delegate := "run bvisor in a group that is delegated to it: " + scope
+	switch lacks {
 	case cgroup.NoHierarchy:
+		if h.fact("cgroup").Value == cgroup.KindNone {
+			return "mount cgroup v2, as root: mount -t cgroup2 none /sys/fs/cgroup"
+		}
 		return "boot with systemd.unified_cgroup_hierarchy=1 on the kernel's command line, or mount cgroup2 alone"
 	case cgroup.NoControllers:
-		return "hand on memory and pids from the groups above: echo '+memory +pids +cpu' > cgroup.subtree_control in each, or Delegate=yes in the unit"
+		withheld := h.fact("cgroup.withheld")
+		if withheld.Value == "unknown" {
+			return "use a kernel with CONFIG_MEMCG and CONFIG_CGROUP_PIDS, booted without cgroup_disable=memory; in a container, have the host hand the controllers memory and pids on to it"
+		}
+		var commands []string
+		for group := range strings.FieldsSeq(withheld.Value) {
+			commands = append(commands, "echo '+memory +pids' > "+group+"/cgroup.subtree_control")
+		}
+		return "hand the controllers on, as root: " + strings.Join(commands, "; ")
 	case cgroup.ReadOnly:
 		return "mount the cgroup2 file system for writing (in a container: a cgroup namespace of its own and a writable /sys/fs/cgroup)"
 	case cgroup.Occupied:
 		return "move the processes of that group into one below it (in a unit: DelegateSubgroup=supervisor), or " + delegate
 	case cgroup.NotAGroup:
 		return "name a directory of the cgroup2 file system with --cgroup-parent"
-	case "available":
-		if !h.has("cgroup.huge-pages") && h.has("cgroup.memory.max") {
-			return "give the huge pages back (sysctl vm.nr_hugepages=0), or hand on the hugetlb controller"
-		}
-		return "use Linux 5.14 or newer with the memory, pids and cpu controllers and swap accounting"
 	}
 	return delegate
+}
+
+// birthRemedy is for a host where groups can be made and nobody can be born in
+// them.
+func (h *host) birthRemedy(detail string) string {
+	switch {
+	case detail == "EACCES":
+		// "Delegation Containment" in cgroup-v2.rst.
+		return "start bvisor in the group that --cgroup-parent names, or below it: who is born there must come from a group with which it has one in common whose cgroup.procs this user may write to. " +
+			"Without --cgroup-parent: " + scopeOfUser
+	case h.filtered():
+		return "run bvisor without the system call filter it is under, a container's for example, or with one that allows clone3(2)"
+	}
+	return "use Linux 5.7 or newer: clone3(2) with CLONE_INTO_CGROUP"
 }
 
 // tryBirth has a child born in the leaf, as the workload is.

@@ -148,7 +148,7 @@ func (r *run) collect() []report.Artifacts {
 		return nil // nothing ran that could have written
 	}
 	size, _ := storage(p)
-	limits := quarantine.Limits{Room: size + synthesised*4096, Show: shownArtifacts} // what makeRoot gives them all
+	limits := quarantine.Limits{Room: size + skeleton(p), Show: shownArtifacts} // what makeRoot gives them all
 	err := quarantine.Make(r.launch.Quarantine)
 	if len(r.uppers) != len(roots) {
 		err = fmt.Errorf("bug: %d layers for %d directories", len(r.uppers), len(roots))
@@ -204,9 +204,9 @@ func (s *settled) readHeld(p interface {
 		st, err := p.StatFS(root.Dest)
 		switch {
 		case err != nil:
-			s.open = append(s.open, "writes below "+root.Dest+" may not be held back: "+err.Error())
+			s.lacks = append(s.lacks, "writes below "+root.Dest+" may not be held back: "+err.Error())
 		case st.Type != unix.OVERLAYFS_SUPER_MAGIC:
-			s.open = append(s.open, fmt.Sprintf("writes below %s are not held back: the file system there is %#x", root.Dest, st.Type))
+			s.lacks = append(s.lacks, fmt.Sprintf("writes below %s are not held back: the file system there is %#x", root.Dest, st.Type))
 		}
 	}
 }

@@ -180,6 +180,7 @@ type run struct {
 	leaf      *cgroup.Leaf             // the workload's group, nil without
 	group     string                   // as /proc/PID/cgroup names it
 	limited   map[spec.Dimension]int64 // what the leaf's files say
+	files     []plan.Param             // each of them, word for word
 	cpuBefore int64                    // what the workload had used before the barrier opened
 	meter     *meter
 	accounts  *accounts // the leaf's figures at the end
@@ -188,6 +189,7 @@ type run struct {
 	posture  *report.Posture
 	mismatch string // what the posture lacks
 	readBack map[spec.Dimension]int64
+	stored   *int64 // bytes of private memory in use at the end
 }
 
 // settle waits for the launcher's end and gives everything back.
@@ -204,16 +206,18 @@ func (r *run) settle() {
 	r.witness.finish()
 	r.endGuard()
 	r.meter.finish()
-	if r.leaf != nil {
-		if err := r.leaf.Remove(); err != nil && r.fault == nil {
-			r.fault = fmt.Errorf("remove the group: %w", err)
-		}
+	if err := r.removeLeaf(); err != nil && r.fault == nil {
+		r.fault = fmt.Errorf("remove the group: %w", err)
 	}
 	r.removePlaceholders()
 	for _, c := range r.closers {
 		c.Close()
 	}
-	for _, fd := range append([]int{r.workload, r.observer}, r.uppers...) {
+	pinned := append([]int{r.workload, r.observer}, r.uppers...)
+	if r.settled != nil && r.settled.memory != nil {
+		pinned = append(pinned, r.settled.memory.fd)
+	}
+	for _, fd := range pinned {
 		if fd >= 0 {
 			unix.Close(fd)
 		}
@@ -336,7 +340,7 @@ func (r *run) receive() *launcher.Message {
 			}
 		case launcher.MessageSettled:
 			if r.pid, r.unread = sender(oob[:oobn]); r.unread == nil {
-				r.settled, r.unread = readSettled(r.pid, r.launch.Plan.Resolved.Roots)
+				r.settled, r.unread = readSettled(r.pid, r.launch.Plan)
 			}
 		case launcher.MessageObserver:
 			if r.observer, err = passed(oob[:oobn]); err != nil {
@@ -448,6 +452,7 @@ func (r *run) awaitEnd() {
 	r.meter.finish()
 	r.meter = nil
 	r.account()
+	r.measureStorage()
 	r.witness.finish()
 	r.endGuard()
 	patience := time.Duration(0)

@@ -97,7 +97,24 @@ func (r *run) makeLeaf() error {
 			return err
 		}
 	}
+	slices.SortFunc(r.files, func(a, b plan.Param) int { return strings.Compare(a.Name, b.Name) })
 	return nil
+}
+
+// removeLeaf is the last of a run. One that was let go before it ran has nobody
+// in it, but for a workload that is not in a pid namespace: its parent's death
+// is its own a little later.
+func (r *run) removeLeaf() error {
+	if r.leaf == nil {
+		return nil
+	}
+	var err error
+	if r.accounts == nil {
+		if err = r.leaf.Kill(); err == nil {
+			_, err = r.leaf.Empty(emptyPatience)
+		}
+	}
+	return errors.Join(err, r.leaf.Remove())
 }
 
 // limit writes one budget's limits. What the kernel then says is what counts.
@@ -107,6 +124,7 @@ func (r *run) limit(b plan.BudgetPlan) error {
 		if err == nil && got != want {
 			err = fmt.Errorf("%s says %q after %q was written, expected %q", file, got, value, want)
 		}
+		r.files = append(r.files, plan.Param{Name: file, Value: got})
 		return err
 	}
 	same := func(file, value string) error { return set(file, value, value) }
@@ -224,7 +242,7 @@ func (a *accounts) exceeds(b plan.BudgetPlan) bool {
 		return a.cpu > b.Limit
 	case by(b, mechanismMemory):
 		// oom is counted where the limit was, oom_kill where the victim was:
-		// the latter alone is the host's own lack of memory (cgroup-v2.rst).
+		// the latter alone is a lack of the host's, or of a group above (cgroup-v2.rst).
 		return a.memory["oom"] > 0
 	case by(b, mechanismPids):
 		// Before Linux 6.11 max also counts forks that a limit above refused.
@@ -243,7 +261,7 @@ func (r *run) exceeded() spec.Dimension {
 	return ""
 }
 
-// killedByHost says that the host's own lack of memory ended something.
+// killedByHost says that a lack of memory that is not the leaf's ended something.
 func (a *accounts) killedByHost() bool {
 	return a != nil && a.memory["oom_kill"] > 0 && a.memory["oom"] == 0
 }

@@ -3,7 +3,11 @@
 package linux
 
 import (
-	"runtime"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -164,5 +168,35 @@ func (m *meter) look() (time.Duration, error) {
 	if left < 0 {
 		return over(spec.CPU)
 	}
-	return max(time.Duration(left)/time.Duration(runtime.NumCPU()), cpuInterval), nil
+	return max(time.Duration(left/processors()), cpuInterval), nil
+}
+
+// processors is how many can be used at one time. They need not be those that
+// the supervisor may use: the workload can widen its own set up to all that its
+// group has (sched_setaffinity(2)), and more of them may come to life. Where
+// the number cannot be had, the time is looked at as often as at all.
+var processors = sync.OnceValue(func() int64 {
+	text, err := os.ReadFile("/sys/devices/system/cpu/possible")
+	n, e := countProcessors(string(text))
+	if err != nil || e != nil {
+		return 1 << 20
+	}
+	return n
+})
+
+// countProcessors counts a list such as "0-3,8" (cputopology.rst).
+func countProcessors(list string) (n int64, err error) {
+	for part := range strings.SplitSeq(strings.TrimSpace(list), ",") {
+		first, last, isRange := strings.Cut(part, "-")
+		if !isRange {
+			last = first
+		}
+		from, err := strconv.ParseUint(first, 10, 31)
+		to, e := strconv.ParseUint(last, 10, 31)
+		if err != nil || e != nil || to < from {
+			return 0, fmt.Errorf("%q is no list of processors", list)
+		}
+		n += int64(to-from) + 1
+	}
+	return n, nil
 }

@@ -221,13 +221,11 @@ const (
 	maskDir  = ".masked"
 )
 
-const synthesised = 5 // files of a page each that makeRoot and place write
-
 // makeRoot mounts the memory that holds the skeleton and all private
 // directories: one instance, so its size bounds their sum.
 func (l *lowering) makeRoot(list []mount, abi int) {
 	size, inodes := storage(l.plan)
-	options := fmt.Sprintf("mode=0755,size=%d,nr_inodes=%d", size+synthesised*4096, inodes+64+4*int64(len(list)))
+	options := fmt.Sprintf("mode=0755,size=%d,nr_inodes=%d", size+skeleton(l.plan), inodes+64+4*int64(len(list)))
 	tmpfs := l.Str("tmpfs")
 	l.Call("mount", unix.SYS_MOUNT, tmpfs, l.Str(base), tmpfs, launcher.Flag(unix.MS_NOSUID|unix.MS_NODEV, "MS_NOSUID|MS_NODEV"), l.Str(options))
 	l.Call("chdir", unix.SYS_CHDIR, l.Str(base))
@@ -260,9 +258,9 @@ func (l *lowering) makeRoot(list []mount, abi int) {
 			l.symlink(k.Target, rel(k.Path))
 		}
 	}
-	if enclosing(l.plan.Resolved.Roots, "/etc/passwd") == nil {
+	if files := accountFiles(l.plan); len(files) > 0 {
 		mkdir("/etc")
-		l.accounts(abi)
+		l.writeAccounts(files, abi)
 	}
 	masks := func(directory bool) bool {
 		return slices.ContainsFunc(list, func(m mount) bool {
@@ -303,9 +301,16 @@ func (l *lowering) symlink(target, name string) {
 	l.Call("symlinkat", unix.SYS_SYMLINKAT, l.Str(target), launcher.Flag(unix.AT_FDCWD, "AT_FDCWD"), l.Str(name))
 }
 
-// accounts writes what tells user and host names apart from the host's own.
-func (l *lowering) accounts(abi int) {
-	uid, gid := l.plan.Resolved.UID, l.plan.Resolved.GID
+// smallFile is one that a boundary has of its own; name is without the slash.
+type smallFile struct{ name, text string }
+
+// accountFiles tell user and host names apart from the host's
+// own, without those that are granted, there or where the host's link leads.
+func accountFiles(p plan.Plan) []smallFile {
+	if enclosing(p.Resolved.Roots, "/etc/passwd") != nil {
+		return nil
+	}
+	uid, gid := p.Resolved.UID, p.Resolved.GID
 	passwd, group := "root:x:0:0:root:/:/bin/sh\n", "root:x:0:\n"
 	if uid != 0 {
 		passwd += fmt.Sprintf("user:x:%d:%d:user:/:/bin/sh\n", uid, gid)
@@ -319,17 +324,24 @@ func (l *lowering) accounts(abi int) {
 	if gid != 65534 {
 		group += "nogroup:x:65534:\n"
 	}
-	file := l.Var("file")
-	for _, f := range []struct{ name, text string }{
+	return slices.DeleteFunc([]smallFile{
 		{"etc/passwd", passwd},
 		{"etc/group", group},
 		{"etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"},
 		{"etc/hosts", "127.0.0.1 localhost\n::1 localhost\n127.0.1.1 bvisor\n"},
-	} {
-		if slices.ContainsFunc(l.plan.Resolved.Roots, func(r spec.Root) bool { return r.Dest == "/"+f.name }) ||
-			slices.ContainsFunc(l.plan.Resolved.Links, func(k spec.Link) bool { return k.Path == "/"+f.name }) {
-			continue // granted, there or where the host's link leads
-		}
+	}, func(f smallFile) bool {
+		return slices.ContainsFunc(p.Resolved.Roots, func(r spec.Root) bool { return r.Dest == "/"+f.name }) ||
+			slices.ContainsFunc(p.Resolved.Links, func(k spec.Link) bool { return k.Path == "/"+f.name })
+	})
+}
+
+// skeleton is how many bytes of private memory are bvisor's own: each file takes
+// a page.
+func skeleton(p plan.Plan) int64 { return int64(len(accountFiles(p)) * os.Getpagesize()) }
+
+func (l *lowering) writeAccounts(files []smallFile, abi int) {
+	file := l.Var("file")
+	for _, f := range files {
 		l.Call("openat", unix.SYS_OPENAT, launcher.Flag(unix.AT_FDCWD, "AT_FDCWD"), l.Str(f.name),
 			launcher.Flag(unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, "O_CREAT|O_EXCL|O_WRONLY|O_CLOEXEC"), launcher.Flag(0o644, "0644")).To(launcher.Addr(file))
 		l.Call("write", unix.SYS_WRITE, file, l.Str(f.text), launcher.Int(len(f.text)))

@@ -264,16 +264,14 @@ func (h *host) budgets(offer offerFunc, mounted []string) {
 	}
 	run := []string{"launcher"}
 	budget(spec.Wall, run, 0, mechanism("deadline", param("then", "SIGTERM, grace, kill of the tree")), plan.KillTree)
-	var files unix.Rlimit
-	_ = unix.Getrlimit(unix.RLIMIT_NOFILE, &files) // leaves 0, which is no bound
-	capacity := int64(0)
-	if files.Max < 1<<53 {
-		capacity = int64(files.Max)
-	}
-	budget(spec.Handles, run, capacity, mechanism(mechanismFiles, param("scope", "each process")))
+	budget(spec.Handles, run, capacityOf(mechanismFiles), mechanism(mechanismFiles, param("scope", "each process")))
 	budget(spec.Output, run, 0, mechanism("relay", param("then", "kill of the tree")), plan.KillTree)
 	budget(spec.Storage, mounted, 0, mechanism("tmpfs", param("scope", "temp, /dev/shm and what is held back together")), plan.MountNamespace)
 }
+
+// mostTasks is the largest number that pids.max takes, beside "max"
+// (PID_MAX_LIMIT in linux/threads.h).
+const mostTasks = 4 << 20
 
 // groups offers what a group of the workload's own holds for all of its
 // processes together, and behind that what setrlimit(2) holds, under its own
@@ -298,7 +296,7 @@ func (h *host) groups(list *[]plan.Offer) {
 		if facts = append(slices.Clone(leafFacts), facts...); h.has(facts...) {
 			o.Ways = append(inGroup, otherwise...)
 		} else {
-			o.Need, o.Fact, o.Remedy = need, h.because(facts...), h.groupRemedy()
+			o.Need, o.Fact, o.Remedy = need, h.because(facts...), h.groupRemedy(facts...)
 		}
 		*list = append(*list, o)
 	}
@@ -306,11 +304,17 @@ func (h *host) groups(list *[]plan.Offer) {
 	if h.has("launcher", "rlimit.nproc.refuses", "rlimit.nproc.per-namespace") {
 		m := mechanism(mechanismNproc, param("scope", "the user namespace"))
 		m.Evidence = []spec.Claim{spec.MechanismAttestation}
-		nproc = append(nproc, one(m, plan.UserNamespace, plan.CallFilter)) // the filter keeps the workload from a namespace of its own
+		way := one(m, plan.UserNamespace, plan.CallFilter) // the filter keeps the workload from a namespace of its own
+		way.Capacity = capacityOf(mechanismNproc)
+		nproc = append(nproc, way)
 	}
-	add(spec.Processes, mechanismPids, []string{"cgroup.pids.max"}, []plan.Way{one(measured(mechanismPids, kill), plan.KillTree)}, nproc)
+	tasks := one(measured(mechanismPids, kill), plan.KillTree)
+	tasks.Capacity = mostTasks
+	add(spec.Processes, mechanismPids, []string{"cgroup.pids.max"}, []plan.Way{tasks}, nproc)
+	space := one(each(mechanismAS, param("bounds", "address space")))
+	space.Capacity = capacityOf(mechanismAS)
 	add(spec.Memory, mechanismMemory, []string{"cgroup.memory.max", "cgroup.memory.swap.max", "cgroup.memory.oom.group", "cgroup.huge-pages"},
-		[]plan.Way{one(measured(mechanismMemory, param("swap", 0), kill), plan.KillTree)}, []plan.Way{one(each(mechanismAS, param("bounds", "address space")))})
+		[]plan.Way{one(measured(mechanismMemory, param("swap", 0), kill), plan.KillTree)}, []plan.Way{space})
 
 	interval := param("interval", cpuInterval)
 	timed := one(measured(mechanismCPU, interval, kill), plan.KillTree)
@@ -320,6 +324,7 @@ func (h *host) groups(list *[]plan.Offer) {
 		times = append(times, plan.Way{Mechanisms: []plan.Mechanism{measured(mechanismCPU, interval, kill), measured(mechanismRate)}, Requires: []plan.Kind{plan.KillTree}})
 	}
 	seconds := one(each(mechanismSecs))
+	seconds.Capacity = capacityOf(mechanismSecs)
 	seconds.Lacks = []string{plan.FeatureRate, plan.FeatureSubSecond}
 	add(spec.CPU, mechanismCPU, []string{"cgroup.cpu.stat"}, times, []plan.Way{seconds})
 }

@@ -88,7 +88,7 @@ func (r *run) outcome(e *report.Exit) report.Outcome {
 	case wanted.Status != "":
 		return wanted
 	case r.accounts.killedByHost():
-		return report.Outcome{Status: report.Killed, Reason: "the host ran out of memory"}
+		return report.Outcome{Status: report.Killed, Reason: "the host, or a group above the workload's, ran out of memory"}
 	case r.exceeded() != "" && r.executed():
 		return report.Outcome{Status: report.BudgetExceeded, Reason: string(r.exceeded())}
 	case r.exceeded() != "":
@@ -197,6 +197,9 @@ func (r *run) budgets(o report.Observation) []report.BudgetResult {
 				// The kernel refuses what is over the limit (EMFILE, ENOSPC, EAGAIN).
 				if res.ReadBack != nil {
 					res.Finding = "within"
+					if b.Dimension == spec.Storage {
+						res.Used = r.stored // no peak: what was removed again is not counted
+					}
 				}
 			}
 			r.accounts.finding(b, &res)
@@ -262,6 +265,9 @@ func (r *run) facts(o report.Observation) []report.Fact {
 	}
 	for _, name := range r.cleared {
 		add(report.PlaceholderRemoved, field("path", name))
+	}
+	if len(r.files) > 0 {
+		add(report.GroupLimited, r.files...)
 	}
 	if a := r.accounts; a != nil {
 		add(report.GroupEmptied, field("by", "cgroup.events: populated"), field("group", r.group), field("survivors", a.survivors))

@@ -38,12 +38,12 @@ type settled struct {
 	limits      []report.Limit
 	descriptors []procfs.Descriptor
 	session     int
-	terminal    string   // the controlling one; empty is none
-	storage     int64    // of private memory; 0 is none
-	open        []string // where writes should be held back and are not
+	terminal    string         // the controlling one; empty is none
+	memory      *privateMemory // nil without a budget, or where none of it is shown
+	lacks       []string       // of what the plan has in the file system
 }
 
-func readSettled(pid int, roots []spec.Root) (*settled, error) {
+func readSettled(pid int, pl plan.Plan) (*settled, error) {
 	p, err := procfs.Open(pid)
 	if err != nil {
 		return nil, err
@@ -70,10 +70,8 @@ func readSettled(pid int, roots []spec.Root) (*settled, error) {
 		}
 		s.limits = append(s.limits, report.Limit{Name: l.name, Soft: bounded(got.Cur), Hard: bounded(got.Max)})
 	}
-	if st, err := p.StatFS("/dev/shm"); err == nil && st.Type == unix.TMPFS_MAGIC {
-		s.storage = int64(st.Blocks)*st.Bsize - synthesised*4096
-	}
-	s.readHeld(p, roots)
+	s.readStorage(p, pl)
+	s.readHeld(p, pl.Resolved.Roots)
 	return s, nil
 }
 
@@ -102,7 +100,7 @@ func (r *run) readPosture() {
 		}
 	}
 	r.readBudgets()
-	lacks := append(lacking(r.launch.Plan, r.posture, r.slots), r.settled.open...)
+	lacks := append(lacking(r.launch.Plan, r.posture, r.slots), r.settled.lacks...)
 	if r.terminal != nil && r.posture.Terminal != r.terminal.number {
 		lacks = append(lacks, "its controlling terminal is "+strconv.Quote(r.posture.Terminal)+", expected "+r.terminal.number)
 	}
@@ -247,8 +245,8 @@ func (r *run) readBudgets() {
 			r.readBack[b.Dimension] = r.posture.Limits[i].Hard*want.unit - want.ours
 		}
 	}
-	if r.settled.storage != 0 {
-		r.readBack[spec.Storage] = r.settled.storage
+	if m := r.settled.memory; m != nil {
+		r.readBack[spec.Storage] = m.size
 	}
 	maps.Copy(r.readBack, r.limited)
 }

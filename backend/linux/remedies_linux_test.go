@@ -80,3 +80,40 @@ func TestKillWithoutAPIDNamespace(t *testing.T) {
 		}
 	}
 }
+
+// What is told of a group is about what lacks of it.
+func TestRemediesOfGroups(t *testing.T) {
+	there := []string{"launcher", "cgroup.parent", "cgroup.leaf", "cgroup.kill", "cgroup.birth", "cgroup.memory.max", "cgroup.huge-pages"}
+	for _, tt := range []struct {
+		name  string
+		uid   int
+		facts []plan.Fact
+		want  string
+		not   string
+	}{
+		{"no hierarchy", 1000, []plan.Fact{{Name: "cgroup.parent", Value: "no-hierarchy"}, {Name: "cgroup", Value: "none"}}, "mount -t cgroup2", "unified"},
+		{"hybrid", 1000, []plan.Fact{{Name: "cgroup.parent", Value: "no-hierarchy"}, {Name: "cgroup", Value: "hybrid"}}, "systemd.unified_cgroup_hierarchy=1", "-t cgroup2"},
+		{"a user", 1000, []plan.Fact{{Name: "cgroup.parent", Value: "not-delegated"}}, scopeOfUser, "--cgroup-parent"},
+		{"withheld", 1000, []plan.Fact{{Name: "cgroup.parent", Value: "no-controllers"}, {Name: "cgroup.withheld", Value: "/g /g/h"}},
+			"as root: echo '+memory +pids' > /g/cgroup.subtree_control; echo '+memory +pids' > /g/h/cgroup.subtree_control", "CONFIG"},
+		{"not built", 0, []plan.Fact{{Name: "cgroup.parent", Value: "no-controllers"}}, "CONFIG_MEMCG", "echo"},
+		{"in the way", 0, []plan.Fact{{Name: "cgroup.parent", Value: "occupied"}}, scopeOfRoot, "--user"},
+		{"too many", 0, []plan.Fact{{Name: "cgroup.leaf", Value: "unavailable", Detail: "mkdir x: resource temporarily unavailable"}}, "cgroup.max.descendants", "Linux"},
+		{"old kernel", 0, []plan.Fact{{Name: "cgroup.kill", Value: "unavailable"}}, "Linux 5.14", "filter"},
+		{"elsewhere", 1000, []plan.Fact{{Name: "cgroup.birth", Value: "unavailable", Detail: "EACCES"}}, "in the group that --cgroup-parent names", "Linux"},
+		{"container", 0, []plan.Fact{{Name: "cgroup.birth", Value: "unavailable", Detail: "ENOSYS"}, {Name: "supervisor.filters", Value: "1"}}, "clone3(2)", "Linux"},
+		{"older kernel", 0, []plan.Fact{{Name: "cgroup.birth", Value: "unavailable", Detail: "E2BIG"}}, "Linux 5.7", "filter"},
+		{"huge pages", 0, []plan.Fact{{Name: "cgroup.huge-pages", Value: "unavailable"}}, "vm.nr_hugepages=0", "Linux"},
+		{"no launcher", 0, []plan.Fact{{Name: "launcher", Value: "unavailable"}}, "vm.memfd_noexec", "cgroup"},
+	} {
+		h := host{uid: tt.uid, facts: tt.facts}
+		for _, name := range there {
+			if h.fact(name).Value == "unknown" {
+				h.add(plan.Fact{Name: name, Value: "available"})
+			}
+		}
+		if got := h.groupRemedy(there...); !strings.Contains(got, tt.want) || strings.Contains(got, tt.not) {
+			t.Errorf("%s: the remedy is %q; expected %q in it, and not %q", tt.name, got, tt.want, tt.not)
+		}
+	}
+}

@@ -3,6 +3,7 @@
 package linux
 
 import (
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -42,4 +43,22 @@ func rlimitOf(b plan.BudgetPlan) (rlimit, bool) {
 		}
 	}
 	return rlimit{}, false
+}
+
+// capacity is the largest budget that a limit can hold: nobody gets more than
+// the supervisor's own hard limit (setrlimit(2)). 0 is no bound.
+func (l rlimit) capacity(hard uint64) int64 {
+	const largest = 1 << 53 // of numbers in a plan
+	if hard >= uint64(largest/l.unit) {
+		return 0
+	}
+	return max((int64(hard)-l.ours)*l.unit, 1)
+}
+
+// capacityOf is that of a mechanism, on this host.
+func capacityOf(mechanism string) int64 {
+	l := rlimits[slices.IndexFunc(rlimits, func(l rlimit) bool { return l.name == rlimitNames[mechanism] })]
+	var own unix.Rlimit
+	_ = unix.Getrlimit(l.resource, &own) // fails for no resource of these
+	return l.capacity(own.Max)
 }

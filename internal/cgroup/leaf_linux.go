@@ -22,9 +22,23 @@ type Leaf struct {
 	dir  int // locked
 }
 
+// isLeaf says whether a name is one that leaves have: the hex digits of an
+// attempt, or of a number as random, behind a word that says what for.
+func isLeaf(name string) bool {
+	_, id, found := strings.Cut(name, "-")
+	if !found {
+		id = name
+	}
+	const shortest = 16
+	return len(id) >= shortest && strings.Trim(id, "0123456789abcdef") == ""
+}
+
 // Leaf makes a group. Only its owner can look into it, so that nobody else can
 // lock it.
 func (p *Place) Leaf(name string) (*Leaf, error) {
+	if !isLeaf(name) {
+		return nil, fmt.Errorf("bug: %q is no name of a leaf: nobody would sweep it", name)
+	}
 	path := filepath.Join(p.Path, name)
 	const tries = 8 // Sweep of another process may take one for left before it is locked
 	for range tries {
@@ -239,8 +253,10 @@ func (l *Leaf) Remove() error {
 }
 
 // Sweep removes the leaves of processes that are gone, with whoever is left in
-// them, and returns their names. It touches none that is locked. patience is
-// how long it waits for killed processes of each.
+// them, and returns their names. It touches none that is locked, and no group
+// that is not named like one: who steps aside is in such a group, and others
+// may have made some for themselves. patience is how long it waits for killed
+// processes of each.
 func (p *Place) Sweep(patience time.Duration) ([]string, error) {
 	entries, err := os.ReadDir(p.Path)
 	if err != nil {
@@ -249,7 +265,7 @@ func (p *Place) Sweep(patience time.Duration) ([]string, error) {
 	var swept []string
 	var errs []error
 	for _, e := range entries {
-		if !e.IsDir() {
+		if !e.IsDir() || !isLeaf(e.Name()) {
 			continue
 		}
 		path := filepath.Join(p.Path, e.Name())

@@ -32,13 +32,16 @@ const (
 
 // Lack says why there is no Place.
 type Lack struct {
-	Code   string // one of those above
-	Detail string
+	Code     string // one of those above
+	Detail   string
+	Withheld []string // groups that keep memory or pids from those below, the topmost first
 }
 
 func (l *Lack) Error() string { return l.Code + ": " + l.Detail }
 
-func lack(code, format string, args ...any) *Lack { return &Lack{code, fmt.Sprintf(format, args...)} }
+func lack(code, format string, args ...any) *Lack {
+	return &Lack{Code: code, Detail: fmt.Sprintf(format, args...)}
+}
 
 // Hierarchy says which kind of cgroup hierarchies the mounts show, and where the
 // second version is mounted.
@@ -105,8 +108,10 @@ type Place struct {
 const home = "bvisor"
 
 // wanted are the controllers that leaves get where they are to be had. The
-// first two there must be.
+// first ones there must be.
 var wanted = []string{"memory", "pids", "cpu", "hugetlb"}
+
+const needed = 2
 
 // Find returns the Place below parent, a directory of the second hierarchy.
 // Without a parent that is the topmost group above the caller's own which the
@@ -208,8 +213,10 @@ func handOn(dir, mount string) error {
 			continue
 		}
 		if !slices.Contains(has, c) {
-			if i < 2 {
-				return lack(NoControllers, "%s has the controllers %q, expected memory and pids among them", dir, has)
+			if i < needed {
+				l := lack(NoControllers, "%s has the controllers %q, expected memory and pids among them", dir, has)
+				l.Withheld = withholding(dir, mount)
+				return l
 			}
 			continue
 		}
@@ -219,11 +226,32 @@ func handOn(dir, mount string) error {
 				err = write(dir, "cgroup.subtree_control", "+"+c)
 			}
 		}
-		if err != nil && i < 2 {
+		if err != nil && i < needed {
 			return explain(err, "hand on "+c)
 		}
 	}
 	return nil
+}
+
+// withholding lists the groups between the mount and dir that do not hand on
+// what is needed. Where the topmost does not have it either, nobody can.
+func withholding(dir, mount string) []string {
+	var groups []string
+	lacks := func(group, file string) bool {
+		list, err := list(group, file)
+		return err != nil || slices.ContainsFunc(wanted[:needed], func(c string) bool { return !slices.Contains(list, c) })
+	}
+	for dir != mount && strings.HasPrefix(dir, mount) {
+		dir = filepath.Dir(dir)
+		if lacks(dir, "cgroup.subtree_control") {
+			groups = append(groups, dir)
+		}
+	}
+	if lacks(mount, "cgroup.controllers") {
+		return nil
+	}
+	slices.Reverse(groups)
+	return groups
 }
 
 // aside is where a caller goes that is alone in what was delegated to it.

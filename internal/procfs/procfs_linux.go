@@ -228,12 +228,22 @@ func kind(link string) string {
 // StatFS asks about the file system at path inside the process's root.
 func (p *Process) StatFS(path string) (unix.Statfs_t, error) {
 	var st unix.Statfs_t
-	fd, err := unix.Openat(p.dir, "root"+path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	fd, err := p.Pin(path)
 	if err != nil {
-		return st, fmt.Errorf("open %s in the boundary: %w", path, err)
+		return st, err
 	}
 	defer unix.Close(fd)
 	return st, unix.Fstatfs(fd, &st)
+}
+
+// Pin returns a descriptor of what is at path inside the process's root. It
+// gives no access, and stays when the process is gone. The caller closes it.
+func (p *Process) Pin(path string) (int, error) {
+	fd, err := unix.Openat(p.dir, "root"+path, unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, fmt.Errorf("open %s in the boundary: %w", path, err)
+	}
+	return fd, nil
 }
 
 // Cgroup is the process's group in the second hierarchy (cgroups(7)), as the

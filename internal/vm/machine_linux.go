@@ -109,30 +109,62 @@ func (m Machine) Run(ctx context.Context, suites []Suite, binaries []Binary, out
 		"-chardev", "file,id=console,path=" + console,
 		"-chardev", "stdio,id=results,signal=off",
 	}, hw.args...)
-	cmd := exec.CommandContext(ctx, hw.emulator, args...)
+	results := make([]Result, len(suites))
+	for i := range results {
+		results[i].Suite = suites[i]
+	}
+	const boots = 3
+	var done, heard bool
+	for n := 0; n < boots && !heard && ctx.Err() == nil; n++ {
+		done, heard, err = emulate(ctx, exec.CommandContext(ctx, hw.emulator, args...), results, out)
+	}
+	if done {
+		return results, err
+	}
+	if err = errors.Join(context.Cause(ctx), err); err == nil {
+		err = errors.New("the emulator had no complaint")
+	}
+	said, _ := os.ReadFile(console)
+	return results, fmt.Errorf("the machine with %s %s ended early: %w\nits console's end:\n%s", p.Name, p.Version, err, tail(said, 60))
+}
+
+// emulate starts a machine and listens until it ends: whether it was done, and
+// whether it said anything at all. A kernel may die in its own boot, since it
+// changes its instructions while other processors execute them, and an emulator
+// is not always as careful as a processor (asm_exc_int3 where nothing is patched
+// any more). Nothing of ours has run then, and it is started once more.
+func emulate(ctx context.Context, cmd *exec.Cmd, results []Result, out func(Suite, []byte)) (done, heard bool, err error) {
 	cmd.WaitDelay = 5 * time.Second
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	port, err := cmd.StdoutPipe()
 	if err != nil {
-		return nil, err
+		return false, false, err
 	}
 	if err := cmd.Start(); err != nil {
-		return nil, err
+		return false, true, err // which another start does not change
 	}
-	results := make([]Result, len(suites))
-	for i := range results {
-		results[i].Suite = suites[i]
+	said := &counter{Reader: port}
+	done, err = listen(said, results, out)
+	done = done && err == nil
+	io.Copy(io.Discard, said)
+	err = errors.Join(err, cmd.Wait())
+	if err != nil && stderr.Len() > 0 {
+		err = fmt.Errorf("%w: %s", err, stderr.String())
 	}
-	done, readErr := listen(port, results, out)
-	io.Copy(io.Discard, port)
-	waitErr := cmd.Wait()
-	if done && readErr == nil {
-		return results, waitErr
-	}
-	said, _ := os.ReadFile(console)
-	return results, fmt.Errorf("the machine with %s %s ended early: %w\n%s\nits console's end:\n%s",
-		p.Name, p.Version, errors.Join(context.Cause(ctx), readErr, waitErr), stderr.String(), tail(said, 60))
+	return done, said.n > 0, err
+}
+
+// counter counts what is read.
+type counter struct {
+	io.Reader
+	n int
+}
+
+func (c *counter) Read(b []byte) (int, error) {
+	n, err := c.Reader.Read(b)
+	c.n += n
+	return n, err
 }
 
 // mkfs is not on the path of ordinary users.

@@ -5,9 +5,12 @@ package vm
 import (
 	"context"
 	"errors"
+	"os/exec"
 	"runtime"
 	"strings"
 	"testing"
+
+	"github.com/bvisor/bvisor/internal/need"
 )
 
 // What a machine says is believed only if it says all of it.
@@ -33,6 +36,26 @@ func TestListen(t *testing.T) {
 				t.Errorf("done is %v with error %v, expected %v and %q", done, err, tt.done, tt.want)
 			}
 		})
+	}
+}
+
+// Only a machine that said nothing is started again.
+func TestEmulate(t *testing.T) {
+	for script, want := range map[string]struct{ done, heard bool }{
+		`echo '{"Done":true}'`:         {true, true},
+		`echo '{"Done":true}'; exit 1`: {true, true},
+		`echo '{"Suite":0}'`:           {false, true},
+		`echo 'Kernel panic'`:          {false, true},
+		`echo no kernel >&2; exit 1`:   {false, false},
+		``:                             {false, false},
+	} {
+		done, heard, err := emulate(t.Context(), exec.Command(need.Program(t, "sh"), "-c", script), make([]Result, 1), func(Suite, []byte) {})
+		if done != want.done || heard != want.heard {
+			t.Errorf("%s: done %v, heard %v, %v", script, done, heard, err)
+		}
+		if strings.Contains(script, "exit 1") && err == nil || strings.Contains(script, ">&2") && !strings.Contains(err.Error(), "no kernel") {
+			t.Errorf("%s: %v", script, err)
+		}
 	}
 }
 

@@ -1,0 +1,154 @@
+//go:build linux && (amd64 || arm64)
+
+package linux_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/bvisor/bvisor"
+	"github.com/bvisor/bvisor/backend/linux"
+	"github.com/bvisor/bvisor/internal/cgroup"
+	"github.com/bvisor/bvisor/internal/need"
+	"github.com/bvisor/bvisor/internal/victim"
+	"github.com/bvisor/bvisor/report"
+	"github.com/bvisor/bvisor/spec"
+)
+
+var _ = victim.Register(map[string]victim.Act{
+	// Is a supervisor that is told where to make its groups, or "" for what it
+	// finds. It says how a run with a budget went, or the remedy of its refusal.
+	"supervise-below": victim.One(func(parent string) error {
+		place.exe = os.Args[0]
+		dir, err := os.MkdirTemp("", "bvisor-below-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(dir)
+		state, err := bvisor.OpenState(dir)
+		if err != nil {
+			return err
+		}
+		s := baseSpec("exit", "0")
+		s.Presets = []string{"system"}
+		budget(spec.Memory, 256*mib)(&s)
+		sup := state.Supervisor(linux.Below(parent))
+		res, err := sup.Run(context.Background(), bvisor.Request{Spec: s})
+		if err != nil {
+			return err
+		}
+		sup.Wait()
+		fmt.Println(res.Report.Outcome.Status)
+		if r := res.Report.Refusal; r != nil {
+			fmt.Println(r.Reasons[0].Fact)
+			fmt.Println(r.Reasons[0].Remedy)
+		}
+		return nil
+	}),
+})
+
+// groupsBeside makes a row of groups, each below the one before, beside the one
+// of this suite, and returns their directories.
+func groupsBeside(t *testing.T, names ...string) []string {
+	t.Helper()
+	place, err := cgroup.Find("")
+	must(t, err)
+	dir := filepath.Join(filepath.Dir(place.Path), fmt.Sprintf("bvisor-%s-%d", strings.ToLower(t.Name()), os.Getpid()))
+	var dirs []string
+	for _, name := range append([]string{""}, names...) {
+		dir = filepath.Join(dir, name)
+		must(t, os.Mkdir(dir, 0o755))
+		dirs = append(dirs, dir)
+	}
+	t.Cleanup(func() {
+		_ = os.Remove(filepath.Join(dir, "bvisor")) // a place that was found there
+		for i := len(dirs) - 1; i >= 0; i-- {
+			if err := os.Remove(dirs[i]); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	return dirs
+}
+
+// The commands that a refusal names are the ones that help.
+func TestRemedyForControllers(t *testing.T) {
+	grouped(t)
+	need.Root(t)
+	dirs := groupsBeside(t, "middle", "inner")
+	inner := dirs[len(dirs)-1]
+	try := func() outcome {
+		sup := *supervisor(t)
+		sup.Backend = linux.Below(inner)
+		o, err := attemptWith(t, &sup, t.Context(), request(mods{budget(spec.Memory, 64*mib)}, "eat-anon", "4"))
+		must(t, err)
+		sup.Wait()
+		return o
+	}
+	o := try()
+	if o.Report.Outcome != (report.Outcome{Status: report.Refused, Reason: "budget.memory.guarantee"}) {
+		t.Fatalf("without controllers: %+v", o.Report.Outcome)
+	}
+	reason := o.Report.Refusal.Reasons[0]
+	words, commands, found := strings.Cut(reason.Remedy, "as root: ")
+	commands, _, _ = strings.Cut(commands, "; or ") // what can be done to the spec
+	if !found || !strings.Contains(reason.Fact, "cgroup.parent is no-controllers") {
+		t.Fatalf("the reason: %+v", reason)
+	}
+	for _, dir := range dirs[:len(dirs)-1] {
+		if !strings.Contains(commands, dir+"/cgroup.subtree_control") {
+			t.Errorf("%s is not among the commands: %s %s", dir, words, commands)
+		}
+	}
+	if out, err := exec.Command(need.Program(t, "sh"), "-c", commands).CombinedOutput(); err != nil {
+		t.Fatalf("%s: %v, %s", commands, err, out)
+	}
+	if o := try(); o.Code != 0 || o.Report.Outcome.Status != report.Completed {
+		t.Errorf("after %s: %+v, %s", commands, o.Report.Outcome, o.why())
+	} else {
+		o.bounded(t, spec.Memory)
+	}
+}
+
+// Who may write to a group cannot let anybody be born there from outside of it
+// (cgroup-v2.rst, "Delegation Containment"). The remedy says so, and is right.
+func TestRemedyForAGroupElsewhere(t *testing.T) {
+	grouped(t)
+	need.Root(t)
+	dirs := groupsBeside(t, "suite")
+	theirs, inside := dirs[0], dirs[1]
+	for _, dir := range dirs {
+		for _, name := range []string{"", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"} {
+			must(t, os.Chown(filepath.Join(dir, name), nobody, nobody))
+		}
+	}
+	// What systemd does, too: a group is delegated with controllers.
+	must(t, os.WriteFile(filepath.Join(filepath.Dir(theirs), "cgroup.subtree_control"), []byte("+memory +pids"), 0))
+	t.Cleanup(func() { _ = os.Remove(filepath.Join(theirs, "bvisor")) })
+	attr := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody, Groups: []uint32{}}}
+	o := controlWith(t, attr, "supervise-below", theirs)
+	for _, want := range []string{"refused\n", "cgroup.birth is unavailable (EACCES)", "start bvisor in the group that --cgroup-parent names"} {
+		if !strings.Contains(o.Stdout, want) {
+			t.Errorf("from outside, expected %q: %s %s", want, o.Stdout, o.Stderr)
+		}
+	}
+	into, err := os.Open(inside)
+	must(t, err)
+	defer into.Close()
+	attr.UseCgroupFD, attr.CgroupFD = true, int(into.Fd())
+	for _, parent := range []string{theirs, ""} {
+		if o := controlWith(t, attr, "supervise-below", parent); o.Stdout != "completed\n" {
+			t.Errorf("from inside, with --cgroup-parent %q: %s %s", parent, o.Stdout, o.Stderr)
+		}
+	}
+	// The control: it is the group that matters, for root may do both.
+	if o := control(t, "supervise-below", theirs); o.Stdout != "completed\n" {
+		t.Errorf("root from outside: %s %s", o.Stdout, o.Stderr)
+	}
+}
