@@ -331,7 +331,13 @@ func (h *Held) carryOut(d Disposition) (*Disposition, error) {
 	var res quarantine.Result
 	var err error
 	if d.Action == Commit {
-		if res, err = h.each(&d, quarantine.Commit); err != nil {
+		res, err = h.each(&d, quarantine.Commit)
+		// What is said to be applied must not be lost with the machine: there may
+		// be no other copy soon.
+		if err == nil && !h.durable() && res.Done+res.Already > 0 {
+			err = quarantine.Flush(h.paths())
+		}
+		if err != nil {
 			d.Fault = text(err.Error())
 		}
 	}
@@ -352,15 +358,18 @@ func (h *Held) carryOut(d Disposition) (*Disposition, error) {
 // drop removes contents that nobody can ask for any more. It comes behind the
 // record: without them nothing that was decided could be carried out again.
 func (h *Held) drop() error {
-	w := h.whole()
-	if w == nil {
+	if h.whole() == nil {
 		return nil
 	}
+	return quarantine.Drop(h.Dir, len(h.trees))
+}
+
+func (h *Held) paths() []string {
 	var paths []string
 	for _, t := range h.trees {
 		paths = append(paths, t.Path)
 	}
-	return quarantine.Drop(h.Dir, paths, w.Action == Commit && !h.durable())
+	return paths
 }
 
 func (h *Held) durable() bool {
