@@ -256,22 +256,38 @@ func (s *State) Decide(attempt string, d Decision) (*Disposition, error) {
 // FinishDispositions carries out what was decided over an attempt and cut short,
 // and says how much that was. It may be called at any time, by several at once.
 func (s *State) FinishDispositions(attempt string) (int, error) {
-	return s.finishDispositions(attempt, true)
+	n, _, err := s.finishDispositions(attempt, true)
+	return n, err
 }
 
-func (s *State) finishDispositions(attempt string, wait bool) (int, error) {
+// finishDispositions also says what of it could not be done.
+func (s *State) finishDispositions(attempt string, wait bool) (open int, why string, err error) {
 	h, unlock, err := s.lock(attempt, wait)
 	if err != nil {
-		return 0, err
+		return 0, "", err
 	}
 	defer unlock()
-	open := 0
-	for _, d := range h.Decisions {
+	var cut []int
+	for i, d := range h.Decisions {
 		if d.Phase == Decided {
-			open++
+			cut = append(cut, i)
 		}
 	}
-	return open, h.finish()
+	err = h.finish()
+	for _, i := range cut {
+		if d := &h.Decisions[i]; d.Phase == Failed {
+			why = d.why()
+		}
+	}
+	return len(cut), why, err
+}
+
+// why says what of a decision is not in place.
+func (d *Disposition) why() string {
+	if d.Fault != "" {
+		return d.Fault
+	}
+	return fmt.Sprintf("%d of the changes could not be committed; \"bvisor artifacts list %.12s\" shows which", d.Problem, d.Attempt)
 }
 
 // lock opens a quarantine for deciding. What was read before others were waited
@@ -331,7 +347,13 @@ func (h *Held) carryOut(d Disposition) (*Disposition, error) {
 	var res quarantine.Result
 	var err error
 	if d.Action == Commit {
-		if res, err = h.each(&d, quarantine.Commit); err != nil {
+		res, err = h.each(&d, quarantine.Commit)
+		// What is said to be applied must not be lost with the machine: there may
+		// be no other copy soon.
+		if err == nil && !h.durable() && res.Done+res.Already > 0 {
+			err = quarantine.Flush(h.paths())
+		}
+		if err != nil {
 			d.Fault = text(err.Error())
 		}
 	}
@@ -352,15 +374,18 @@ func (h *Held) carryOut(d Disposition) (*Disposition, error) {
 // drop removes contents that nobody can ask for any more. It comes behind the
 // record: without them nothing that was decided could be carried out again.
 func (h *Held) drop() error {
-	w := h.whole()
-	if w == nil {
+	if h.whole() == nil {
 		return nil
 	}
+	return quarantine.Drop(h.Dir, len(h.trees))
+}
+
+func (h *Held) paths() []string {
 	var paths []string
 	for _, t := range h.trees {
 		paths = append(paths, t.Path)
 	}
-	return quarantine.Drop(h.Dir, paths, w.Action == Commit && !h.durable())
+	return paths
 }
 
 func (h *Held) durable() bool {

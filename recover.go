@@ -19,7 +19,7 @@ type Recovered struct {
 	Attempt string
 	Outcome recovery.Outcome
 	Swept   []recovery.Trace // what it had left, gone now
-	Why     string           // it was refused
+	Why     string           // it was refused, or what of a decision could not be done
 }
 
 // Recover reconciles the attempts that have an intent and no end with what is
@@ -146,12 +146,12 @@ func (s *State) finishCut(all bool) ([]Recovered, error) {
 			errs = append(errs, err) // one that runs now
 			continue
 		}
-		n, err := s.finishDispositions(attempt, all)
+		n, why, err := s.finishDispositions(attempt, all)
 		switch {
 		case err != nil && !errors.Is(err, quarantine.ErrBusy):
 			errs = append(errs, &Fault{"finish " + attempt, err})
 		case n > 0:
-			list = append(list, Recovered{Attempt: attempt, Outcome: recovery.Finished})
+			list = append(list, Recovered{Attempt: attempt, Outcome: recovery.Finished, Why: why})
 		}
 	}
 	return list, errors.Join(errs...)

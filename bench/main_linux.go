@@ -32,6 +32,7 @@ var sections = []struct {
 	{"steady", (*bench).steady},
 	{"mechanisms", (*bench).mechanisms},
 	{"ledger", (*bench).ledger},
+	{"artifacts", (*bench).artifacts},
 	{"wasm", (*bench).wasm},
 }
 

@@ -84,6 +84,8 @@ func (d *Dir) commit(batch []*request) int {
 	if err == nil && d.tail != nil {
 		if err = d.tail.file.Sync(); err != nil {
 			d.broken = fmt.Errorf("an earlier flush failed, so it is not known what is kept: %w", err)
+		} else if d.tail.mark != nil {
+			d.kept = d.tail.size
 		}
 	}
 	for _, r := range batch[:n] {
@@ -141,10 +143,15 @@ func (d *Dir) write(batch []*request) (n int, err error) {
 	}
 	data = m.append(data)
 	if fresh && t.file == nil {
+		// The end was found without a look at all of them.
+		names, err := d.segments.Names()
+		if err != nil {
+			return n, err
+		}
+		if last := len(names) - 1; last >= 0 && names[last] >= segmentName(t.number) {
+			return n, fmt.Errorf("%w: %s has %s, and not all before it; restore what is missing from a backup", ErrDamaged, d.segments.Path(), names[last])
+		}
 		if t.file, err = d.segments.NewFile(segmentName(t.number)); err != nil {
-			if errors.Is(err, fs.ErrExist) {
-				err = fmt.Errorf("%w: segment %d is there, and one before it is missing", ErrDamaged, t.number)
-			}
 			return n, err
 		}
 		if err := d.segments.Sync(); err != nil {
@@ -171,6 +178,7 @@ func (d *Dir) next(fresh bool) (*mark, *tail) {
 	m := &mark{boot: d.boot}
 	if d.tail != nil && d.tail.mark != nil {
 		m.size, m.tree, m.open = d.tail.size, d.tail.tree, slices.Clone(d.tail.open)
+		m.kept = max(d.tail.kept, d.kept)
 	}
 	switch {
 	case !fresh:

@@ -45,6 +45,7 @@ type Dir struct {
 	turn   sync.Mutex // for what follows, and for the lock
 	lock   *durable.Lock
 	tail   *tail
+	kept   int64 // how many entries this process has flushed, with all before them
 	by     *signer
 	broken error // a flush failed: nothing is known of the log's end any more
 	torn   []Torn
@@ -170,6 +171,7 @@ type tail struct {
 	end     int64    // behind its last whole commit
 	entries []placed // of it
 	*mark            // what the log is
+	damaged error    // seen while reading: something behind it was flushed
 }
 
 func segmentName(n int64) string { return fmt.Sprintf("%09d", n) }
@@ -270,6 +272,7 @@ func (d *Dir) openTail() error {
 // checksums decide.
 func (d *Dir) catchUp(write bool) error {
 	t := d.tail
+	t.damaged = nil
 	size, err := t.file.Size()
 	if err != nil {
 		return err
@@ -295,13 +298,27 @@ func (d *Dir) catchUp(write bool) error {
 		return fmt.Errorf("%w: %s holds %d entries, expected at most %d", ErrDamaged, t.file.Path(), len(t.entries), width)
 	}
 	if stop < size {
-		if err := d.tear(write, size); err != nil {
+		kept, err := promised(t.file, stop, size)
+		if err != nil {
+			return err
+		}
+		if n := t.number*width + int64(len(t.entries)); kept > n {
+			// No crash does that, and to move it away would be to lose it.
+			t.damaged = fmt.Errorf("%w: %s at byte %d: entry %d was flushed, and is not whole any more; restore the file from a backup", ErrDamaged, t.file.Path(), stop, n)
+		} else if err := d.tear(write, size); err != nil {
 			return err
 		}
 	}
+	damaged := t.damaged
+	if write && damaged != nil {
+		return damaged
+	}
 	if t.mark == nil && t.number > 0 {
 		// Nothing of the new segment survived: the log ends with the one before.
-		return d.stepBack(write)
+		if err := d.stepBack(write); err != nil {
+			return err
+		}
+		d.tail.damaged = damaged
 	}
 	return nil
 }
@@ -385,6 +402,9 @@ func (d *Dir) snapshot() (*snapshot, error) {
 	defer d.turn.Unlock()
 	s := &snapshot{dir: d}
 	err := d.locked(false, func() error {
+		if d.tail != nil {
+			s.damaged = d.tail.damaged
+		}
 		if d.tail == nil || d.tail.mark == nil {
 			return nil
 		}
@@ -402,6 +422,9 @@ func (d *Dir) snapshot() (*snapshot, error) {
 // power cut would take it back.
 func (d *Dir) flushed() (*snapshot, error) {
 	s, err := d.snapshot()
+	if err == nil && s.damaged != nil {
+		err = fmt.Errorf("ledger: %w", s.damaged) // an older checkpoint would hide it
+	}
 	if err != nil || s.mark == nil {
 		return s, err
 	}

@@ -19,6 +19,7 @@ type snapshot struct {
 	*mark
 	number  int64    // of the last segment
 	entries []placed // of that
+	damaged error    // what is behind
 
 	cached  int64 // the segment that was read last, and its entries
 	segment []placed

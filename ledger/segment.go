@@ -54,6 +54,7 @@ type running struct {
 // mark ends a commit: what the log is from there on.
 type mark struct {
 	size int64
+	kept int64 // how many entries its writer knew to be flushed
 	tree frontier
 	boot [16]byte  // names the boot of the machine that it was written in
 	open []running // in order of their intents
@@ -66,10 +67,11 @@ const openLen = len(attemptID{}) + 8
 // segment is found from there.
 func (m *mark) append(b []byte) []byte {
 	from := len(b)
-	n := 4 + 4 + 8 + len(m.boot) + 2 + len(m.tree)*tlog.HashSize + 4 + len(m.open)*openLen + 4 + len(m.note) + checkLen + 4
+	n := 4 + 4 + 8 + 8 + len(m.boot) + 2 + len(m.tree)*tlog.HashSize + 4 + len(m.open)*openLen + 4 + len(m.note) + checkLen + 4
 	b = append(b, markMagic...)
 	b = binary.BigEndian.AppendUint32(b, uint32(n))
 	b = binary.BigEndian.AppendUint64(b, uint64(m.size))
+	b = binary.BigEndian.AppendUint64(b, uint64(m.kept))
 	b = append(b, m.boot[:]...)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(m.tree)))
 	b = append(b, joinTile(m.tree)...)
@@ -94,7 +96,7 @@ func parseMark(b []byte) (*mark, error) {
 	if string(r.take(4)) != markMagic || int(r.uint32()) != len(b) {
 		return nil, errTorn
 	}
-	m.size = int64(r.uint64())
+	m.size, m.kept = int64(r.uint64()), int64(r.uint64())
 	copy(m.boot[:], r.take(len(m.boot)))
 	n := int(r.uint16())
 	m.tree, _ = splitTile(r.take(n*tlog.HashSize), n)
@@ -110,8 +112,8 @@ func parseMark(b []byte) (*mark, error) {
 	if check := r.uint32(); r.short || check != crc32.Checksum(b[:at], castagnoli) || int(r.uint32()) != len(b) || r.short || len(r.b) != 0 {
 		return nil, errTorn
 	}
-	if m.size < 1 || !m.tree.fits(m.size) {
-		return nil, fmt.Errorf("%w: a mark of %d entries has %d subtrees", ErrDamaged, m.size, len(m.tree))
+	if m.size < 1 || !m.tree.fits(m.size) || m.kept < 0 || m.kept >= m.size {
+		return nil, fmt.Errorf("%w: a mark of %d entries has %d subtrees, and knows of %d that were flushed", ErrDamaged, m.size, len(m.tree), m.kept)
 	}
 	return m, nil
 }
@@ -234,6 +236,28 @@ func view(f io.ReaderAt, at, n int64) ([]byte, error) {
 	b := make([]byte, n)
 	_, err := f.ReadAt(b, at)
 	return b, err
+}
+
+// promised is how many entries the marks from offset at on say were flushed. What
+// a crash leaves has no mark that says so of what it lacks.
+func promised(f io.ReaderAt, at, end int64) (kept int64, err error) {
+	data, err := view(f, at, end-at)
+	if err != nil {
+		return 0, err
+	}
+	for {
+		i := bytes.Index(data, []byte(markMagic))
+		if i < 0 || len(data) < i+8 {
+			return kept, nil
+		}
+		data = data[i:]
+		if n := int64(binary.BigEndian.Uint32(data[4:])); n <= int64(len(data)) {
+			if m, err := parseMark(data[:n]); err == nil {
+				kept = max(kept, m.kept)
+			}
+		}
+		data = data[len(markMagic):]
+	}
 }
 
 // parseFrame reads the beginning of a frame: head and leaf.

@@ -69,6 +69,7 @@ type verification struct {
 	s       *snapshot
 	done    Verified
 	tree    frontier
+	before  mark // the mark before, for its numbers
 	open    []running
 	seen    map[attemptID]uint8 // bits: 1 an intent, 2 an end
 	row     map[string][]byte   // derived files that the next segments need
@@ -82,6 +83,13 @@ type verification struct {
 // Found says to go on, or what kept it from verifying.
 func (d *Dir) Verify(o VerifyOptions) (Verified, error) {
 	s, err := d.snapshot()
+	if errors.Is(err, ErrDamaged) {
+		p := &Problem{CheckSegment, d.path, err.Error()}
+		if o.Found != nil {
+			o.Found(p)
+		}
+		return Verified{}, p
+	}
 	if err != nil {
 		return Verified{}, err
 	}
@@ -135,14 +143,15 @@ type read struct {
 
 // walk reads the segments, several at a time, and judges them in order.
 func (v *verification) walk() error {
-	if v.s.mark == nil {
-		return v.empty()
+	segments := int64(0)
+	if v.s.mark != nil {
+		segments = v.s.number + 1
 	}
 	ahead := runtime.GOMAXPROCS(0) + 1
 	queue := make([]chan *read, 0, ahead)
 	next := int64(0)
-	for n := int64(0); n <= v.s.number; n++ {
-		for ; next <= v.s.number && len(queue) < ahead; next++ {
+	for n := range segments {
+		for ; next < segments && len(queue) < ahead; next++ {
 			c := make(chan *read, 1)
 			queue = append(queue, c)
 			go func(n int64) { c <- v.read(n) }(next)
@@ -156,23 +165,36 @@ func (v *verification) walk() error {
 			v.Progress(v.done.Entries, v.s.size)
 		}
 	}
+	if err := v.behind(segments); err != nil {
+		return err
+	}
 	if v.publish != nil {
-		return v.found(CheckPublished, v.path("public/checkpoint"), "it is of %d entries, and there are %d", v.publish.Size, v.s.size)
+		return v.found(CheckPublished, v.path("public/checkpoint"), "it is of %d entries, and there are %d", v.publish.Size, v.s.length())
 	}
 	return nil
 }
 
-// empty is a log without a commit: at most an empty first segment.
-func (v *verification) empty() error {
-	path := v.path("segments/" + segmentName(0))
-	v.known["segments/"+segmentName(0)] = true
-	if info, err := os.Stat(path); err == nil && info.Size() > 0 {
-		return v.found(CheckSegment, path+" at byte 0", "%d bytes that are no whole commit: a torn tail, or damage", info.Size())
+// behind looks at the segment behind the last one that holds a commit: a crash
+// leaves it empty, or with the beginning of one.
+func (v *verification) behind(n int64) error {
+	name := "segments/" + segmentName(n)
+	info, err := os.Stat(v.path(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
 	}
-	if v.publish != nil {
-		return v.found(CheckPublished, v.path("public/checkpoint"), "it is of %d entries, and there are none", v.publish.Size)
+	if err != nil {
+		return err
 	}
-	return nil
+	v.known[name] = true
+	// Others may have added to the log meanwhile.
+	if now, err := v.d.snapshot(); info.Size() == 0 || err == nil && now.length() > v.s.length() {
+		return nil
+	}
+	what := "a torn tail, which was never acknowledged, or damage"
+	if v.s.damaged != nil {
+		what = "damage, since something of them was flushed"
+	}
+	return v.found(CheckSegment, v.path(name)+" at byte 0", "%d bytes that are no whole commit: %s", info.Size(), what)
 }
 
 func (v *verification) path(name string) string {
@@ -232,7 +254,10 @@ func (v *verification) judge(n int64, r *read) error {
 		r.bad = slices.DeleteFunc(r.bad, func(p fault) bool { return p.Index >= v.s.size })
 	} else if r.stop < r.size || int64(len(r.entries)) < want {
 		what := fmt.Sprintf("%d bytes behind entry %d are no whole commit", r.size-r.stop, n*width+int64(len(r.entries))-1)
-		if last {
+		switch {
+		case last && v.s.damaged != nil:
+			what += ": damage, since something of them was flushed"
+		case last:
 			what += ": a torn tail, which was never acknowledged, or damage"
 		}
 		if err := v.found(CheckSegment, fmt.Sprintf("%s at byte %d", r.path, r.stop), "%s", what); err != nil || int64(len(r.entries)) < want {
@@ -291,6 +316,12 @@ func (v *verification) add(r *read) error {
 				return err
 			}
 		}
+		if m.kept < v.before.kept || m.kept > v.before.size {
+			if err := v.found(CheckTree, where, "it knows of %d entries that were flushed, expected %d to %d", m.kept, v.before.kept, v.before.size); err != nil {
+				return err
+			}
+		}
+		v.before.size, v.before.kept = m.size, m.kept
 		if !slices.Equal(m.open, v.open) {
 			if err := v.found(CheckTree, where, "the attempts without an end are not those of the entries"); err != nil {
 				return err

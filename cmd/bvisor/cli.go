@@ -212,7 +212,16 @@ func (c *cli) writeJSON(v any) error {
 	if err != nil {
 		return fault("bug: %w", err)
 	}
-	return c.write(append(data, '\n'))
+	return c.write(append(onTerminal(c.stdout, data), '\n'))
+}
+
+// onTerminal is a text in JSON as it may be shown: somebody else chose the names
+// in it.
+func onTerminal(w io.Writer, data []byte) []byte {
+	if isTerminal(w) {
+		return terminal.JSON(data)
+	}
+	return data
 }
 
 // write answers a command.

@@ -147,7 +147,7 @@ func (c *cli) sayJSON(s summary) {
 		c.say("bug: %s", err)
 		return
 	}
-	fmt.Fprintf(c.stderr, "%s\n", line)
+	fmt.Fprintf(c.stderr, "%s\n", onTerminal(c.stderr, line))
 }
 
 // exitCode is what a report means to a shell. cause is why the run was

@@ -31,6 +31,15 @@ key of the state directory signs.`,
 	return cmd
 }
 
+// openForCheck opens the log for a command that answers whether it is whole.
+func (c *cli) openForCheck() (*ledger.Dir, error) {
+	log, err := c.openLog()
+	if errors.Is(err, ledger.ErrDamaged) {
+		return nil, &failure{code: exitCheck, err: err}
+	}
+	return log, err
+}
+
 // entryArgument is how commands name an entry.
 const entryArgument = `ENTRY is an index, or the first digits of an attempt's id: its last entry.
 A number of up to 12 digits is an index.`
@@ -206,7 +215,7 @@ Exit codes: 0 every check passed, 1 a check failed.`,
 }
 
 func (c *cli) verifyLedger(keyFiles []string, since string, every, reports bool) error {
-	log, err := c.openLog()
+	log, err := c.openForCheck()
 	if err != nil {
 		return err
 	}
@@ -517,22 +526,32 @@ Exit codes: 0 nothing is wrong, or nothing is any longer; 1 something is.`,
 }
 
 func (c *cli) fsck(repair bool) error {
-	log, err := c.openLog()
+	log, err := c.openForCheck()
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	var lines []string
+	told := c.progress("checked")
+	defer told(0, 0)
+	var unsaid error
+	say := func(line string) bool {
+		told(0, 0)
+		unsaid = c.write([]byte(fit(line) + "\n"))
+		return unsaid == nil
+	}
 	if repair {
 		made, err := log.Repair()
 		for _, path := range made {
-			lines = append(lines, "made again "+path)
+			say("made again " + path)
 		}
 		for _, t := range log.Torn() {
-			lines = append(lines, fmt.Sprintf("moved %d bytes at %d of %s to %s", t.Bytes, t.Offset, t.Segment, t.Kept))
+			if t.Kept == "" {
+				continue // only seen
+			}
+			say(fmt.Sprintf("moved %d bytes at %d of %s to %s", t.Bytes, t.Offset, t.Segment, t.Kept))
 		}
 		if err != nil {
-			lines = append(lines, err.Error())
+			say(err.Error())
 		}
 	}
 	trusted, err := c.trusted(nil)
@@ -540,22 +559,19 @@ func (c *cli) fsck(repair bool) error {
 		return err
 	}
 	count := 0
-	v, err := log.Verify(ledger.VerifyOptions{Keys: ed25519Keys(trusted), Every: true, Progress: c.progress("checked"),
+	v, err := log.Verify(ledger.VerifyOptions{Keys: ed25519Keys(trusted), Every: true, Progress: told,
 		Found: func(p *ledger.Problem) bool {
 			count++
-			lines = append(lines, p.Error())
-			return true
+			return say(p.Error())
 		}})
-	c.progress("")(0, 0)
+	if unsaid != nil {
+		return unsaid
+	}
 	if _, ok := errors.AsType[*ledger.Problem](err); err != nil && !ok {
 		return fault("%w", err)
 	}
-	for i := range lines {
-		lines[i] = fit(lines[i])
-	}
-	lines = append(lines, fmt.Sprintf("%d entries, %d problems", v.Entries, count))
-	if err := c.write([]byte(strings.Join(lines, "\n") + "\n")); err != nil {
-		return err
+	if say(fmt.Sprintf("%d entries, %d problems", v.Entries, count)); unsaid != nil {
+		return unsaid
 	}
 	if count > 0 {
 		return &failure{code: exitCheck}

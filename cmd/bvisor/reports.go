@@ -40,7 +40,8 @@ func newReportShow(c *cli) *cobra.Command {
 		Long: `Show a report for people, and say when its seal does not hold.
 
 ` + reportArgument + ` Without it, the last
-attempt is shown. With --json the sealed statement is written as it stands.`,
+attempt is shown. With --json the sealed statement is written as it stands; on a
+terminal, what that would obey is escaped.`,
 		Example: `  bvisor report show
   bvisor report show 3f2a91
   bvisor report show --json report.json`,
@@ -211,7 +212,7 @@ func (c *cli) showReport(name string, asJSON bool) error {
 		return &failure{code: exitCheck, err: err}
 	}
 	if asJSON {
-		err = c.write(append(sealed.Payload, '\n'))
+		err = c.write(append(onTerminal(c.stdout, sealed.Payload), '\n'))
 	} else {
 		var text bytes.Buffer
 		if err = report.Show(&text, sealed.Report, report.ShowOptions{Color: colors(c.stdout)}); err == nil {

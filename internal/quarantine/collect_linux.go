@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -177,7 +176,7 @@ func (c *collector) merged(upper, lower int, covered bool, rel string, depth int
 			switch err := unix.Fstatat(lower, name, &s, unix.AT_SYMLINK_NOFOLLOW); err {
 			case nil:
 				low = &s
-			case unix.ENOENT:
+			case unix.ENOENT, unix.ENAMETOOLONG: // not every file system has names of 255 bytes
 			default:
 				return fmt.Errorf("%s on the host: %w", path.Join(rel, name), err)
 			}
@@ -199,8 +198,6 @@ func (c *collector) merged(upper, lower int, covered bool, rel string, depth int
 func (c *collector) unseen(rel, why string) error {
 	return c.emit(Entry{Path: Escape(path.Join(rel, "?")), Act: Refused, Why: why})
 }
-
-func byEscape(a, b string) int { return strings.Compare(Escape(a), Escape(b)) }
 
 // list reads the names of a directory, in the order of a manifest.
 func list(dir int) ([]string, error) {
@@ -476,6 +473,9 @@ func sum(dir int, name string, size int64) (string, error) {
 	}
 	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() { // reading a FIFO would not end
+		return "", errors.Join(err, errors.New("it is no regular file any more"))
+	}
 	h := sha256.New()
 	n, err := io.Copy(h, io.LimitReader(f, size+1))
 	if err != nil {

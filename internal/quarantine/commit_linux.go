@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -38,10 +39,12 @@ type committer struct {
 	temp  string // begins the names of files that are not finished
 	root  int
 	res   Result
-	made  map[string]bool // directories that will be there
-	at    string          // the directory that is open, below the root
-	dir   int             // its descriptor, -1 for none
-	dirty bool            // it was changed since it was flushed
+	made  []string // the directories around a name that the commit makes
+	at    string   // the directory that is open, below the root
+	dir   int      // its descriptor, -1 for none
+	dirty bool     // it may have changed since it was flushed
+	all   bool     // a directory cannot be opened for that: its file system is flushed
+	lost  error    // the first flush that failed
 }
 
 func commit(dir string, n int, digest string, o Options, do func(*committer) error) (Result, error) {
@@ -50,7 +53,7 @@ func commit(dir string, n int, digest string, o Options, do func(*committer) err
 		return Result{}, err
 	}
 	defer m.Close()
-	c := &committer{Options: o, m: m, made: map[string]bool{}, dir: -1,
+	c := &committer{Options: o, m: m, dir: -1,
 		temp: fmt.Sprintf(".bvisor-%.12s-%d-", m.Header.Attempt, n)}
 	if c.data, err = Data(dir, n); err != nil {
 		return Result{}, err
@@ -69,7 +72,11 @@ func commit(dir string, n int, digest string, o Options, do func(*committer) err
 		return Result{}, fmt.Errorf("%s is another directory than the run saw (inode %s, expected %s)", m.Header.Path, found, m.Header.Inode)
 	}
 	err = do(c)
-	return c.res, errors.Join(err, c.leave())
+	c.leave()
+	if c.all && c.lost == nil {
+		c.lost = Flush([]string{m.Header.Path})
+	}
+	return c.res, errors.Join(err, c.lost)
 }
 
 // each goes through what is chosen.
@@ -106,11 +113,15 @@ func (c *committer) look(e *Entry, rel string, inside map[string]int) error {
 		c.res.Refused++
 		return nil
 	}
+	for len(c.made) > 0 && !strings.HasPrefix(rel, c.made[len(c.made)-1]+"/") {
+		c.made = c.made[:len(c.made)-1] // the walk has left it
+	}
+	comes := slices.Contains(c.made, path.Dir(rel))
 	if e.After != nil && e.After.Type == Directory {
-		c.made[rel] = true
+		c.made = append(c.made, rel)
 	}
 	dir, err := c.enter(path.Dir(rel))
-	if err != nil && c.made[path.Dir(rel)] {
+	if err != nil && comes {
 		c.res.Done++ // it comes with its directory
 		return nil
 	}
@@ -234,9 +245,7 @@ func (c *committer) enter(rel string) (int, error) {
 	if c.dir >= 0 && c.at == rel {
 		return c.dir, nil
 	}
-	if err := c.leave(); err != nil {
-		return -1, err
-	}
+	c.leave()
 	fd, err := unix.Openat2(c.root, rel, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC,
 		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV})
 	if err != nil {
@@ -246,22 +255,38 @@ func (c *committer) enter(rel string) (int, error) {
 	return fd, nil
 }
 
-// leave flushes the names in the open directory, if that is wanted.
-func (c *committer) leave() error {
+// leave closes the open directory, and flushes the names in it, if that is
+// wanted. What cannot be flushed is no other name's fault, and told at the end.
+func (c *committer) leave() {
 	if c.dir < 0 {
-		return nil
+		return
 	}
-	var err error
 	if c.dirty && c.Durable {
-		var fd int
-		if fd, err = unix.Openat(c.dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err == nil {
-			err = unix.Fsync(fd)
-			unix.Close(fd)
-		}
+		c.flush(c.openNames(c.dir), c.at)
 	}
 	unix.Close(c.dir)
 	c.dir, c.dirty = -1, false
-	return err
+}
+
+// openNames opens a directory for flush, which a descriptor with O_PATH does not
+// do; -1 is that nobody may read it.
+func (c *committer) openNames(dir int) int {
+	fd, err := unix.Openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		c.all = true
+		return -1
+	}
+	return fd
+}
+
+func (c *committer) flush(fd int, rel string) {
+	if fd < 0 {
+		return
+	}
+	if err := unix.Fsync(fd); err != nil && c.lost == nil {
+		c.lost = fmt.Errorf("flush the directory %q: %w", rel, err)
+	}
+	unix.Close(fd)
 }
 
 // stat describes a name itself; nil is that there is none.
@@ -330,15 +355,16 @@ func (c *committer) unready(dir int, base string, st *unix.Stat_t, e *Entry) str
 		return "the host changed it while the run was on"
 	case strconv.FormatUint(st.Ino, 10) == was.Inode && stamp(st.Ctim) == was.Status:
 		return ""
-	case !unchanged(dir, base, st, was):
+	case !unchanged(dir, base, st, was, true):
 		return "the host has changed it"
 	}
 	return ""
 }
 
 // unchanged compares what no rename changes: the inode and when it was written,
-// or else the contents.
-func unchanged(dir int, base string, st *unix.Stat_t, was *State) bool {
+// or else the contents. Who asks for a look is not content with times, which
+// anybody can set back.
+func unchanged(dir int, base string, st *unix.Stat_t, was *State, look bool) bool {
 	if typeOf(st.Mode) != was.Type {
 		return false
 	}
@@ -349,11 +375,9 @@ func unchanged(dir int, base string, st *unix.Stat_t, was *State) bool {
 	if octal(st.Mode) != was.Mode || was.Type == File && st.Size != was.Size {
 		return false
 	}
-	if strconv.FormatUint(st.Ino, 10) == was.Inode && (was.Type != File || stamp(st.Mtim) == was.Modified) {
-		return true
-	}
-	if was.SHA256 == "" {
-		return false
+	same := strconv.FormatUint(st.Ino, 10) == was.Inode && (was.Type != File || stamp(st.Mtim) == was.Modified)
+	if was.SHA256 == "" || same && !look {
+		return same
 	}
 	found, err := sum(dir, base, st.Size)
 	return err == nil && found == was.SHA256
@@ -392,6 +416,7 @@ func (c *committer) put(e *Entry, rel string) error {
 	if err != nil {
 		return c.fail(e, err)
 	}
+	c.dirty = true // what is so already may be so since this was cut short, not flushed
 	if c.isAfter(dir, base, st, e) {
 		c.res.Already++
 		return nil
@@ -403,7 +428,6 @@ func (c *committer) put(e *Entry, rel string) error {
 		c.res.Done++ // its mode comes last
 		return nil
 	}
-	c.dirty = true
 	if err := c.make(dir, temp, e.After); err != nil {
 		return c.ended(e, err)
 	}
@@ -450,9 +474,8 @@ func (c *committer) tidy(dir int, base, temp string, e *Entry) error {
 	if err != nil {
 		return err
 	}
-	c.dirty = true
 	exchanged := st != nil && e.Before != nil && typeOf(st.Mode) == e.After.Type && (e.After.Type == Directory || c.isAfter(dir, base, st, e))
-	if exchanged && !c.Force && !unchanged(dir, temp, left, e.Before) {
+	if exchanged && !c.Force && !unchanged(dir, temp, left, e.Before, false) {
 		if err := unix.Renameat2(dir, temp, dir, base, unix.RENAME_EXCHANGE); err != nil {
 			return err
 		}
@@ -543,7 +566,7 @@ func (c *committer) swap(dir int, base, temp string, st *unix.Stat_t, e *Entry) 
 	old, err := stat(dir, temp)
 	if err == nil && old != nil {
 		err = errChanged
-		if c.Force || unchanged(dir, temp, old, e.Before) {
+		if c.Force || unchanged(dir, temp, old, e.Before, false) {
 			err = discard(dir, temp, old)
 		}
 	}
@@ -578,8 +601,12 @@ func (c *committer) remove(e *Entry, rel string) error {
 	c.dirty = true
 	switch {
 	case left != nil: // it was cut short behind the rename below
-		err := c.vanish(dir, base, temp, left, e)
-		return c.ended(e, err)
+		if err := c.vanish(dir, base, temp, left, e); err != nil || st == nil {
+			return c.ended(e, err)
+		}
+		if !c.Force {
+			return c.conflict(e, "the host has something there now")
+		}
 	case st == nil:
 		c.res.Already++
 		return nil
@@ -604,7 +631,7 @@ func (c *committer) remove(e *Entry, rel string) error {
 
 // vanish ends what was renamed out of the way, or gives it its name back.
 func (c *committer) vanish(dir int, base, temp string, left *unix.Stat_t, e *Entry) error {
-	if c.Force || unchanged(dir, temp, left, e.Before) {
+	if c.Force || unchanged(dir, temp, left, e.Before, false) {
 		return discard(dir, temp, left)
 	}
 	if err := unix.Renameat2(dir, temp, dir, base, unix.RENAME_NOREPLACE); err != nil {
@@ -625,12 +652,11 @@ func (c *committer) close(e *Entry, rel string) error {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return c.fail(e, err)
 	}
+	if c.Durable { // with its new mode it may not be readable
+		open := c.openNames(fd)
+		defer func() { c.flush(open, rel) }()
+	}
 	if want := permissions(e.After); st.Mode&0o777 != want {
-		if c.Durable {
-			if open, err := unix.Openat(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err == nil {
-				defer func() { unix.Fsync(open); unix.Close(open) }()
-			}
-		}
 		if err := unix.Chmod("/proc/self/fd/"+strconv.Itoa(fd), st.Mode&0o7000|want); err != nil { // fchmod(2) takes no O_PATH
 			return c.fail(e, err)
 		}

@@ -39,10 +39,10 @@ const Version = 1
 
 // Bounds of what is kept. What is beyond one is recorded as refused.
 const (
-	MaxDepth   = 256     // directories inside one another; the walk holds two descriptors for each
-	MaxPath    = 4095    // bytes of a path on the host (PATH_MAX)
-	MaxEntries = 1 << 21 // changes
-	MaxLine    = 64 << 10
+	MaxDepth   = 256      // directories inside one another; the walk holds two descriptors for each
+	MaxPath    = 4095     // bytes of a path on the host (PATH_MAX)
+	MaxEntries = 1 << 21  // changes
+	MaxLine    = 80 << 10 // a path and two targets of links, of which JSON may make six bytes of one
 )
 
 // Header is the first line of a manifest.
@@ -130,20 +130,51 @@ func Escape(name string) string {
 	if utf8.ValidString(name) && !strings.Contains(name, `\`) {
 		return name
 	}
-	var b strings.Builder
-	for i := 0; i < len(name); {
-		r, size := utf8.DecodeRuneInString(name[i:])
-		switch {
-		case r == utf8.RuneError && size == 1:
-			fmt.Fprintf(&b, `\x%02x`, name[i])
-		case r == '\\':
-			b.WriteString(`\\`)
-		default:
-			b.WriteString(name[i : i+size])
-		}
-		i += size
+	b := make([]byte, 0, 2*len(name))
+	for name != "" {
+		var size int
+		b, size = appendEscaped(b, name)
+		name = name[size:]
 	}
-	return b.String()
+	return string(b)
+}
+
+// appendEscaped appends the first character of a name as Escape writes it, and
+// returns how many bytes of the name that was.
+func appendEscaped(b []byte, name string) ([]byte, int) {
+	const digits = "0123456789abcdef"
+	switch r, size := utf8.DecodeRuneInString(name); {
+	case r == utf8.RuneError && size == 1:
+		return append(b, '\\', 'x', digits[name[0]>>4], digits[name[0]&15]), 1
+	case r == '\\':
+		return append(b, `\\`...), 1
+	default:
+		return append(b, name[:size]...), size
+	}
+}
+
+// byEscape compares names as what Escape makes of them, which it does not make:
+// a workload chooses how many names there are, and how alike they begin.
+func byEscape(a, b string) int {
+	same := 0
+	for same < len(a) && same < len(b) && a[same] == b[same] {
+		same++
+	}
+	// Where a character begins in what both have, it begins in both.
+	from := max(same-1, 0)
+	for from > 0 && !utf8.RuneStart(a[from]) {
+		from--
+	}
+	var room [2][utf8.UTFMax]byte
+	for a, b = a[from:], b[from:]; a != "" && b != ""; {
+		x, n := appendEscaped(room[0][:0], a)
+		y, m := appendEscaped(room[1][:0], b)
+		if order := bytes.Compare(x, y); order != 0 {
+			return order
+		}
+		a, b = a[n:], b[m:]
+	}
+	return len(a) - len(b)
 }
 
 // Unescape is the bytes that Escape was given. Text that it cannot have made is
@@ -180,22 +211,22 @@ func Unescape(text string) (string, error) {
 	return b.String(), nil
 }
 
-// Drop removes the contents of the files that a quarantine of these trees kept.
-// What was there is still told by the manifests. Where they were committed, and
-// not flushed one by one, flush has the file systems of the trees write down
-// first what is about to have no other copy.
-func Drop(dir string, trees []string, flush bool) error {
-	for n, tree := range trees {
-		name := filepath.Join(dir, dataName(n))
-		if _, err := os.Lstat(name); errors.Is(err, fs.ErrNotExist) {
-			continue
+// Flush returns when the file systems of these trees have written down what was
+// committed there.
+func Flush(trees []string) error {
+	for _, tree := range trees {
+		if err := flushed(tree); err != nil {
+			return fmt.Errorf("flush the file system of %s: %w", tree, err)
 		}
-		if flush {
-			if err := flushed(tree); err != nil {
-				return fmt.Errorf("%s: %w", tree, err)
-			}
-		}
-		if err := os.Remove(name); err != nil {
+	}
+	return nil
+}
+
+// Drop removes the contents of the files that a quarantine of so many trees kept.
+// What was there is still told by the manifests.
+func Drop(dir string, trees int) error {
+	for n := range trees {
+		if err := os.Remove(filepath.Join(dir, dataName(n))); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}
@@ -223,6 +254,7 @@ func dataName(tree int) string     { return strconv.Itoa(tree) + ".data" }
 type Manifest struct {
 	Header Header
 	file   *os.File
+	line   []byte // what At read last
 }
 
 // ErrAltered says that a quarantine does not hold what was sealed.
@@ -297,14 +329,19 @@ func (m *Manifest) Each(use func(at int64, e *Entry) error) error {
 
 // At reads one entry again.
 func (m *Manifest) At(at int64) (*Entry, error) {
-	var e Entry
-	err := m.lines(at, func(_ int64, line []byte) error {
-		if err := canonical.Unmarshal(line, &e); err != nil {
-			return err
+	for size := 1 << 10; ; size *= 4 {
+		if len(m.line) < size {
+			m.line = make([]byte, size)
 		}
-		return io.EOF
-	})
-	return &e, err
+		n, err := m.file.ReadAt(m.line, at)
+		if end := bytes.IndexByte(m.line[:n], '\n'); end >= 0 {
+			var e Entry
+			return &e, canonical.Unmarshal(m.line[:end], &e)
+		}
+		if err != nil || size > MaxLine {
+			return nil, fmt.Errorf("%s: no line ends behind byte %d: %w", m.file.Name(), at, ErrAltered)
+		}
+	}
 }
 
 // Options say what of a tree is to be committed, and how.

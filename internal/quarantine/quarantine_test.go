@@ -1,6 +1,7 @@
 package quarantine
 
 import (
+	"strings"
 	"testing"
 	"unicode/utf8"
 )
@@ -46,4 +47,17 @@ func TestCovers(t *testing.T) {
 			t.Errorf("%+v covers %q: %t, want %t", c.o, c.rel, got, c.want)
 		}
 	}
+}
+
+// Names are ordered as what is written of them.
+func FuzzOrderOfNames(f *testing.F) {
+	for _, pair := range [][2]string{{"a", "b"}, {"a", "ab"}, {"", "a"}, {"\xc3A", "\xc3\xa9"}, {"x\xe2\x82", "x\xe2\x82\xac"}, {"\\", "\xff"}, {"]", "\\"}, {"\xff", "\xfe"}, {"\ufffd", "\xff"}} {
+		f.Add(pair[0], pair[1])
+	}
+	f.Fuzz(func(t *testing.T, a, b string) {
+		want := strings.Compare(Escape(a), Escape(b))
+		if got := byEscape(a, b); (got < 0) != (want < 0) || (got > 0) != (want > 0) {
+			t.Errorf("%q and %q: %d, their escaped forms have %d", a, b, got, want)
+		}
+	})
 }

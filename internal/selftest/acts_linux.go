@@ -57,6 +57,8 @@ func acts() map[string]victim.Act {
 		"leave-behind": victim.One(leaveBehind),
 		"flood":        flood,
 		"dup":          victim.One(duplicate),
+
+		"write-every-way": victim.One(writeEveryWay),
 	}
 }
 

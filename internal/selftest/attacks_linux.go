@@ -5,5 +5,5 @@ import "slices"
 // Attacks are all there are, in the order of the threat model: files,
 // processes, network, kernel, lifecycle.
 func Attacks() []Attack {
-	return slices.Concat(files(), processes(), network(), kernel(), lifecycle())
+	return slices.Concat(files(), heldBack(), processes(), network(), kernel(), lifecycle())
 }

@@ -59,7 +59,7 @@ func (t *Tester) Run(ctx context.Context, a Attack) (Result, error) {
 		return r, err
 	}
 	s.judge(a, attempt, e, p, worked, &r)
-	return r, nil
+	return r, t.letGo(e)
 }
 
 // control carries an attack out without a boundary and says whether it worked.

@@ -1,0 +1,46 @@
+//go:build amd64 || arm64
+
+package bvisor_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/bvisor/bvisor"
+	"github.com/bvisor/bvisor/backend/linux"
+	"github.com/bvisor/bvisor/internal/recovery"
+	"github.com/bvisor/bvisor/ledger"
+)
+
+// A decision that was cut short, and that meets what the host changed meanwhile,
+// is finished as far as it can be; whoever recovers is told of the rest.
+func TestRecoveryTellsOfConflicts(t *testing.T) {
+	state := open(t)
+	dir, attempt := leaves(t, state)
+	decided, err := json.Marshal(map[string]any{"version": 1, "attempt": attempt, "number": 0, "phase": bvisor.Decided, "action": bvisor.Commit, "time": "2026-01-02T03:04:05Z"})
+	if err == nil {
+		_, err = state.Log.Append(ledger.Disposition, attempt, decided)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "a"), []byte("mine"), 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := state.Recover(linux.New())
+	if err != nil || len(list) != 1 || list[0].Outcome != recovery.Finished || !strings.HasPrefix(list[0].Why, "1 of the changes could not be committed; ") {
+		t.Errorf("recovered %+v, %v", list, err)
+	}
+	if got := has(t, dir); got != "a=mine c=new" {
+		t.Errorf("the host has %s", got)
+	}
+	if got := phases(t, state, attempt); got != "commit decided, commit failed" {
+		t.Errorf("the ledger has %s", got)
+	}
+	if list, err := state.Recover(linux.New()); err != nil || len(list) != 0 {
+		t.Errorf("once more: %+v, %v", list, err)
+	}
+}
