@@ -56,15 +56,56 @@ func (b *Backend) boundary(r *spec.Resolved) spec.Spec {
 	}
 	s.Controls.Temp = append(s.Controls.Temp, r.Spec.Controls.Temp...)
 	s.Controls.Artifacts = r.Spec.Controls.Artifacts
-	for _, root := range r.Roots {
-		access := root.Access
-		if access != spec.AccessNone {
-			access = spec.Access(strings.ReplaceAll(string(access), "x", ""))
-		}
-		s.Capabilities.Filesystem = append(s.Capabilities.Filesystem, spec.Grant{Access: access, Paths: []string{root.Path},
-			NonRecursive: root.NonRecursive, Origin: spec.FromSpec})
-	}
+	s.Capabilities.Filesystem = reach(r.Roots)
 	return spec.Expand(s)
+}
+
+// reach is what a worker is granted for the roots of its module. A place that
+// the module sees more than once is there once, with all that any name gives:
+// which name gives what is for the module's view to say.
+func reach(roots []spec.Root) []spec.Grant {
+	var list []spec.Grant
+	for i := range roots {
+		o := &roots[i]
+		if slices.ContainsFunc(list, func(g spec.Grant) bool { return g.Paths[0] == o.Path }) {
+			continue
+		}
+		g := spec.Grant{Access: o.Access, Paths: []string{o.Path}, NonRecursive: o.NonRecursive, Origin: spec.FromSpec}
+		if o.Role != spec.RoleCarveOut {
+			g.Access, g.NonRecursive = rightsAt(roots, o.Path)
+		}
+		list = append(list, g)
+	}
+	return list
+}
+
+// rightsAt is the sum of what the innermost grant and everything exposed give
+// at a path. Nothing is executed there.
+func rightsAt(roots []spec.Root, at string) (sum spec.Access, flat bool) {
+	var inner *spec.Root
+	flat = true
+	var all []*spec.Root
+	for i := range roots {
+		switch o := &roots[i]; {
+		case o.Role == spec.RoleCarveOut || o.Path != at && (o.NonRecursive || !within(at, o.Path)):
+		case o.Role == spec.RoleExpose:
+			all = append(all, o)
+		case inner == nil || len(o.Path) > len(inner.Path):
+			inner = o
+		}
+	}
+	if inner != nil {
+		all = append(all, inner)
+	}
+	for _, right := range []spec.Access{"r", "w"} {
+		if slices.ContainsFunc(all, func(o *spec.Root) bool { return strings.Contains(string(o.Access), string(right)) }) {
+			sum += right
+		}
+	}
+	for _, o := range all {
+		flat = flat && o.NonRecursive
+	}
+	return sum, flat
 }
 
 // memoryOf is what the module may have in the memory of the worker's boundary:

@@ -4,6 +4,7 @@ package main
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -82,6 +83,28 @@ func act(args []string) error {
 			return err
 		}
 		return os.WriteFile(args[1], make([]byte, n), 0o644)
+	case "linger":
+		if err := os.WriteFile(args[1], []byte(args[2]), 0o644); err != nil {
+			return err
+		}
+		fmt.Println("written")
+		for {
+		}
+	case "change":
+		return change(args[1])
+	case "stir":
+		return stir(args[1], args[2])
+	case "touch":
+		f, err := os.OpenFile(args[1], os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		_, err = f.WriteAt([]byte("x"), 0)
+		return errors.Join(err, f.Close())
+	case "rename":
+		return os.Rename(args[1], args[2])
+	case "remove":
+		return os.Remove(args[1])
 	case "chance":
 		var b [16]byte
 		if _, err := rand.Read(b[:]); err != nil {
