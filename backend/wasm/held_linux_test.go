@@ -279,8 +279,20 @@ func TestLayerIsBounded(t *testing.T) {
 	if len(o.Denied) != 1 || len(o.left()) != 0 {
 		t.Errorf("denied %v, left %q", o.Denied, o.left())
 	}
-	if o := h.run("worker", []string{"touch", dir + "/small"}, held(dir), bounded).completes(); *o.used(spec.Storage).Used != 4096+5+1 {
-		t.Errorf("storage %+v", o.used(spec.Storage))
+	// It is copied once, and one with two names once for each.
+	twins := tree(t, "small", "twin")
+	must(t, os.Link(twins+"/twin", twins+"/other"))
+	for _, c := range []struct {
+		names []string
+		used  int64
+	}{{[]string{"/small", "/small", "/small"}, 4096 + 5 + 3}, {[]string{"/twin", "/other", "/twin", "/other"}, 2*(4096+4) + 4}} {
+		args := []string{"touch"}
+		for _, name := range c.names {
+			args = append(args, twins+name)
+		}
+		if o := h.run("worker", args, held(twins), bounded).completes(); *o.used(spec.Storage).Used != c.used {
+			t.Errorf("%q: %d used, expected %d", args, *o.used(spec.Storage).Used, c.used)
+		}
 	}
 	o = h.run("worker", []string{"fill", dir + "/new", strconv.Itoa(2 << 20)}, held(dir), bounded).exceeds(spec.Storage)
 	if a := o.Artifacts[0]; a.Created != 1 || a.Bytes > 1<<20 {

@@ -95,12 +95,16 @@ func act(args []string) error {
 	case "stir":
 		return stir(args[1], args[2])
 	case "touch":
-		f, err := os.OpenFile(args[1], os.O_WRONLY, 0)
-		if err != nil {
-			return err
+		for _, name := range args[1:] {
+			f, err := os.OpenFile(name, os.O_WRONLY, 0)
+			if err != nil {
+				return err
+			}
+			_, err = f.WriteAt([]byte("x"), 0)
+			if err = errors.Join(err, f.Close()); err != nil {
+				return err
+			}
 		}
-		_, err = f.WriteAt([]byte("x"), 0)
-		return errors.Join(err, f.Close())
 	case "rename":
 		return os.Rename(args[1], args[2])
 	case "remove":
