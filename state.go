@@ -95,6 +95,9 @@ func CheckpointKeys(dir string) ([]ed25519.PublicKey, error) {
 func (s *State) Supervisor(b backend.Backend) *Supervisor {
 	sup := &Supervisor{Backend: &recalling{Backend: b, state: s}, Log: s.Log, Key: s.Key, Secrets: secret.NewRegistry(), Held: s.held(), Decide: s.Decide,
 		Protected: []backend.Protected{{Path: s.Dir, What: "the state directory", Read: true}}}
+	if on, ok := b.(outer); ok && on.Outer() != nil {
+		b = on.Outer() // whose are the processes
+	}
 	if p, ok := b.(recovery.Prober); ok {
 		sup.reconcile = func() { s.reconcile(p) }
 	}

@@ -32,8 +32,10 @@ type launch struct {
 
 	phases []report.Phase
 	result result
-	failed error // what kept the module from running
-	took   int64 // nanoseconds, all of it
+	failed error              // what kept the module from running
+	took   int64              // nanoseconds, all of it
+	own    *remote            // the worker that is this run's alone
+	left   []report.Artifacts // what was held back
 }
 
 // phases of a launch, in their order.
@@ -71,6 +73,9 @@ func (b *Backend) Launch(ctx context.Context, l backend.Launch) (report.Observat
 	defer end()
 	settle := x.carryOut()
 	x.took = max(int64(time.Since(x.began)), 1)
+	if x.own != nil && holdsBack(&x.plan.Resolved) {
+		x.harvest(x.own)
+	}
 	return x.observe(), settle, nil
 }
 
@@ -81,7 +86,7 @@ func jobOf(p *plan.Plan, l backend.Launch) job {
 		Seed: p.Resolved.Executable.SHA256, Limits: map[spec.Dimension]int64{}}
 	j.Dir = s.Workload.Dir
 	for _, r := range p.Resolved.Roots {
-		j.Roots = append(j.Roots, root{Path: r.Path, Dest: r.Dest, Access: r.Access, NonRecursive: r.NonRecursive})
+		j.Roots = append(j.Roots, root{Path: r.Path, Dest: r.Dest, Access: r.Access, NonRecursive: r.NonRecursive, Held: r.Held})
 	}
 	for _, v := range l.Env {
 		j.Env = append(j.Env, []byte(v.Name+"="+v.Value))
@@ -179,7 +184,7 @@ func (x *launch) ran(r result) {
 
 // observe puts together what was seen.
 func (x *launch) observe() report.Observation {
-	o := report.Observation{Kept: map[string][]byte{}, Denied: x.result.Denied}
+	o := report.Observation{Kept: map[string][]byte{}, Denied: x.result.Denied, Artifacts: x.left}
 	o.Completeness = report.Completeness{Level: report.LevelComplete, Why: "a module reaches its host through functions that see every attempt"}
 	for _, name := range phaseNames {
 		at := slices.IndexFunc(x.phases, func(p report.Phase) bool { return p.Name == name })

@@ -38,6 +38,9 @@ var place struct {
 // The binary is its own worker.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
+		if act := programs[os.Args[1]]; act != nil {
+			os.Exit(act(os.Args[2:]))
+		}
 		if act := workers[os.Args[1]]; act != nil {
 			os.Exit(act(os.NewFile(wasm.WorkerIn, "in"), os.NewFile(wasm.WorkerOut, "out")))
 		}
@@ -55,6 +58,9 @@ var workers = map[string]func(in, out *os.File) int{
 		return 0
 	},
 }
+
+// programs are what else it can be started as.
+var programs = map[string]func(args []string) int{}
 
 func suite(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "bvisor-wasm-test-")

@@ -34,6 +34,13 @@ func (b *Backend) probe(ctx context.Context) (plan.Profile, error) {
 		worker,
 	}
 	o := offers{engine: engine, worker: worker}
+	if b.hasWorkers() {
+		outer, err := b.options.Outer.Probe(ctx)
+		if err != nil {
+			return p, err
+		}
+		o.outer = outer.Offers
+	}
 	o.all()
 	p.Offers = o.list
 	slices.SortFunc(p.Offers, func(a, b plan.Offer) int { return strings.Compare(string(a.Kind), string(b.Kind)) })
@@ -56,9 +63,10 @@ func availability(yes bool) string {
 }
 
 // offers says, for every requirement kind, how it is held. It is a function of
-// the facts alone.
+// the facts, and of what the backend of the workers' boundary offers.
 type offers struct {
 	engine, worker plan.Fact
+	outer          []plan.Offer
 	list           []plan.Offer
 }
 
@@ -102,6 +110,7 @@ func (o *offers) all() {
 		o.held(k, files)
 	}
 	o.temp()
+	o.artifacts()
 	o.held(plan.FilesystemCarveOut, way(mechanism("wasi-preopen")))
 	// What a module has no function for it cannot do.
 	for _, k := range []plan.Kind{plan.NetworkDenyAll, plan.SpawnNone, plan.FDsNone} {
@@ -166,8 +175,5 @@ func (o *offers) never() {
 	}
 	o.none(plan.FDsOnly, "descriptors that are handed over", "a module has descriptors of its own kind, which the host's are not", "")
 	o.none(plan.Terminal, "a terminal", "a module cannot have one: WASI preview 1 has no functions for it", "")
-	for _, k := range []plan.Kind{plan.CommitArtifact, plan.DiscardArtifact, plan.ListOutputs} {
-		o.none(k, "a place where writes are held back", "the wasm backend of this version holds no writes back", "grant the directory for writing, and compare it yourself")
-	}
 	o.none(plan.BudgetKind(spec.Network_), "a network", "there is none to be counted", "drop the budget: there is no network")
 }

@@ -23,6 +23,8 @@ type resolution struct {
 	module    *module
 	files     []*os.File // parallel to resolved.Roots; nil for carve-outs
 	stdin     *os.File
+	outer     backend.Resolution // of the worker's boundary, where it is to hold writes back
+	noOuter   error              // why there is none then
 }
 
 func (r *resolution) Resolved() spec.Resolved { return r.resolved }
@@ -35,6 +37,9 @@ func (r *resolution) Close() error {
 	}
 	if r.module != nil {
 		r.module.release()
+	}
+	if r.outer != nil {
+		r.outer.Close()
 	}
 	*r = resolution{}
 	return nil
@@ -55,7 +60,7 @@ func (r *resolver) problem(code, field, message, hint string) {
 //
 // A guest has no root of its own for which links would have to be made: what is
 // granted appears there under the name that the spec gives it.
-func (b *Backend) Resolve(_ context.Context, s spec.Spec, protected []backend.Protected) (backend.Resolution, error) {
+func (b *Backend) Resolve(ctx context.Context, s spec.Spec, protected []backend.Protected) (backend.Resolution, error) {
 	r := &resolver{resolution: &resolution{protected: protected}, spec: s}
 	r.resolved = spec.Resolved{Spec: s, UID: os.Geteuid(), GID: os.Getegid()}
 	if len(s.Workload.Command) > 0 {
@@ -84,7 +89,11 @@ func (b *Backend) Resolve(_ context.Context, s spec.Spec, protected []backend.Pr
 		r.Close()
 		return nil, &spec.Error{Problems: r.problems}
 	}
-	if err := r.executable(b); err != nil {
+	err := r.executable(b)
+	if err == nil {
+		err = r.holdBack(ctx, b)
+	}
+	if err != nil {
 		r.Close()
 		return nil, err
 	}

@@ -41,6 +41,7 @@ type root struct {
 	Dest         string      `json:"dest"`
 	Access       spec.Access `json:"access"`
 	NonRecursive bool        `json:"non_recursive,omitempty"`
+	Held         bool        `json:"held,omitempty"`
 }
 
 // limit is what a run may use of a dimension; without one, as good as all.
@@ -168,7 +169,7 @@ func (r *run) open(files []*os.File, io streams) (*wasmfs.FS, *wasip1.Process, e
 			continue
 		}
 		c.Roots = append(c.Roots, wasmfs.Root{Path: at.Dest, File: files[i], Read: at.Access.Read(), Write: at.Access.Write(),
-			NonRecursive: at.NonRecursive, Storage: r.files})
+			NonRecursive: at.NonRecursive, Storage: r.files, Held: at.Held})
 	}
 	view, err := wasmfs.New(c)
 	if err != nil {

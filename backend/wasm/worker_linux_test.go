@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -44,6 +45,19 @@ func init() {
 		frame(out, 'X', []byte(`{"exceeded": "luck", "fuel": -5}`))
 		_, _ = io.Copy(io.Discard, in)
 		return 0
+	}
+	workers["scribbler"] = func(in, out *os.File) int {
+		signal.Ignore(syscall.SIGTERM)
+		frame(out, 'H', nil)
+		frame(out, 'R', nil)
+		names, _ := filepath.Glob("/tmp/*/*/kept")
+		for _, name := range names {
+			_ = os.WriteFile(name, []byte("scribbled"), 0o644)
+			_ = os.WriteFile(filepath.Join(filepath.Dir(name), "new"), nil, 0o644)
+		}
+		frame(out, 'X', []byte(`{"exited": true, "cpu": -1}`))
+		_, _ = io.Copy(io.Discard, in)
+		select {} // also with nobody left to listen to
 	}
 	workers["boaster"] = func(in, out *os.File) int {
 		frame(out, 'H', nil)
@@ -235,5 +249,35 @@ func TestWorkerInAGrant(t *testing.T) {
 	h := newHost(t, options(t, "worker"))
 	for _, access := range []spec.Access{"r", "rw"} {
 		h.run("worker", []string{"nothing"}, grant(access, filepath.Dir(place.exe)), in(filepath.Dir(place.exe))).completes()
+	}
+}
+
+// A place that is granted and exposed has, under each of its names, the rights
+// that this name gives, and its worker does not hold back what the spec grants.
+func TestGrantedAndExposed(t *testing.T) {
+	h := newHost(t, options(t, "worker"))
+	dir := tree(t, "in/file")
+	exposed := func(access spec.Access, source string) func(*spec.Spec) {
+		return func(s *spec.Spec) {
+			s.Controls.Expose = []spec.Expose{{Source: source, Dest: "/shown", Access: access}}
+		}
+	}
+	for name, c := range map[string]struct {
+		change   []func(*spec.Spec)
+		may, not string
+	}{
+		"granted for writing, exposed for reading": {[]func(*spec.Spec){grant("rw", dir), exposed("r", dir)}, dir + "/in/new", "/shown/in/new"},
+		"a directory inside, exposed for reading":  {[]func(*spec.Spec){grant("rw", dir), exposed("r", dir+"/in")}, dir + "/in/new", "/shown/new"},
+		"granted for reading, exposed for writing": {[]func(*spec.Spec){grant("r", dir), exposed("rw", dir)}, "/shown/in/new", dir + "/in/new"},
+		"a directory around it, for writing":       {[]func(*spec.Spec){grant("r", dir+"/in"), exposed("rw", dir)}, "/shown/in/new", dir + "/in/new"},
+	} {
+		if o := h.run("worker", []string{"write", c.not, "x"}, c.change...); o.Exit == nil || o.Exit.Code != 1 || len(o.Denied) == 0 {
+			t.Errorf("%s: writing %s: %+v", name, c.not, o.Outcome)
+		}
+		if _, err := os.Stat(dir + "/in/new"); err == nil {
+			t.Errorf("%s: %s was written", name, c.not)
+		}
+		h.run("worker", []string{"write", c.may, "x"}, c.change...).completes()
+		must(t, os.Remove(dir+"/in/new"))
 	}
 }

@@ -33,6 +33,10 @@ const (
 	WorkerOut     = 4
 )
 
+// workerGrace is what a worker has between SIGTERM and its end: as good as
+// nothing. It was asked to end before, and has nothing to clear away.
+const workerGrace = time.Millisecond
+
 // boundary is the spec of a worker: what the plan grants to the module is all
 // that the worker can reach, besides its own program and a place for code.
 func (b *Backend) boundary(r *spec.Resolved) spec.Spec {
@@ -46,19 +50,75 @@ func (b *Backend) boundary(r *spec.Resolved) spec.Spec {
 		Controls: spec.Controls{
 			Expose: []spec.Expose{{Source: b.options.Worker[0], Dest: workerProgram, Access: "rx"}},
 			Temp:   []spec.Temp{{Path: workerScratch, Access: "rw"}},
+			Kill:   spec.Kill{Grace: workerGrace},
 		},
-		Budgets: map[spec.Dimension]spec.Budget{spec.Storage: {Limit: mostBytes, Guarantee: spec.Enforced, Origin: spec.FromDefault}},
+		Budgets: map[spec.Dimension]spec.Budget{spec.Storage: {Limit: mostBytes + memoryOf(r), Guarantee: spec.Enforced, Origin: spec.FromDefault}},
 	}
 	s.Controls.Temp = append(s.Controls.Temp, r.Spec.Controls.Temp...)
-	for _, root := range r.Roots {
-		access := root.Access
-		if access != spec.AccessNone {
-			access = spec.Access(strings.ReplaceAll(string(access), "x", ""))
-		}
-		s.Capabilities.Filesystem = append(s.Capabilities.Filesystem, spec.Grant{Access: access, Paths: []string{root.Path},
-			NonRecursive: root.NonRecursive, Origin: spec.FromSpec})
-	}
+	s.Controls.Artifacts = r.Spec.Controls.Artifacts
+	s.Capabilities.Filesystem = reach(r.Roots)
 	return spec.Expand(s)
+}
+
+// reach is what a worker is granted for the roots of its module. A place that
+// the module sees more than once is there once, with all that any name gives:
+// which name gives what is for the module's view to say.
+func reach(roots []spec.Root) []spec.Grant {
+	var list []spec.Grant
+	for i := range roots {
+		o := &roots[i]
+		if slices.ContainsFunc(list, func(g spec.Grant) bool { return g.Paths[0] == o.Path }) {
+			continue
+		}
+		g := spec.Grant{Access: o.Access, Paths: []string{o.Path}, NonRecursive: o.NonRecursive, Origin: spec.FromSpec}
+		if o.Role != spec.RoleCarveOut {
+			g.Access, g.NonRecursive = rightsAt(roots, o.Path)
+		}
+		list = append(list, g)
+	}
+	return list
+}
+
+// rightsAt is the sum of what the innermost grant and everything exposed give
+// at a path. Nothing is executed there.
+func rightsAt(roots []spec.Root, at string) (sum spec.Access, flat bool) {
+	var inner *spec.Root
+	flat = true
+	var all []*spec.Root
+	for i := range roots {
+		switch o := &roots[i]; {
+		case o.Role == spec.RoleCarveOut || o.Path != at && (o.NonRecursive || !within(at, o.Path)):
+		case o.Role == spec.RoleExpose:
+			all = append(all, o)
+		case inner == nil || len(o.Path) > len(inner.Path):
+			inner = o
+		}
+	}
+	if inner != nil {
+		all = append(all, inner)
+	}
+	for _, right := range []spec.Access{"r", "w"} {
+		if slices.ContainsFunc(all, func(o *spec.Root) bool { return strings.Contains(string(o.Access), string(right)) }) {
+			sum += right
+		}
+	}
+	for _, o := range all {
+		flat = flat && o.NonRecursive
+	}
+	return sum, flat
+}
+
+// memoryOf is what the module may have in the memory of the worker's boundary:
+// as much as it may write, which the view counts.
+func memoryOf(r *spec.Resolved) int64 {
+	if c := &r.Spec.Controls; len(c.Temp) == 0 && c.Artifacts == nil {
+		return 0
+	}
+	limit, ok := r.Spec.Budgets[spec.Storage]
+	if !ok {
+		return spec.DefaultStorage
+	}
+	return min(limit.Limit, spec.MaxLimit-mostBytes)
 }
 
 // remote is the supervisor's side of a worker.
@@ -68,33 +128,42 @@ type remote struct {
 	to     *os.File
 	from   *os.File
 	end    context.CancelFunc
-	gone   chan struct{} // closed when nothing is left of it
-	ended  error         // why, then
-	roots  []os.FileInfo // what its boundary was built from
+	gone   chan struct{}      // closed when nothing is left of it
+	ended  error              // why, then
+	left   []report.Artifacts // what its boundary held back, then
+	roots  []os.FileInfo      // what its boundary was built from
 	idle   *time.Timer
 	warm   bool // it has compiled its module
 	single bool // its boundary holds what is one run's alone
 }
 
-// start begins a worker and waits for its first word.
+// start begins a worker that can be used for any number of runs.
 func (b *Backend) start(ctx context.Context, r *spec.Resolved, protected []backend.Protected) (*remote, error) {
-	if b.options.Outer == nil || len(b.options.Worker) == 0 {
+	if !b.hasWorkers() {
 		return nil, errors.New("this program was given no worker and no backend for its boundary")
 	}
+	res, err := b.options.Outer.Resolve(ctx, b.boundary(r), protected)
+	if err != nil {
+		return nil, fmt.Errorf("the worker's boundary: %w", err)
+	}
+	return b.begin(ctx, backend.Launch{Attempt: "worker", Resolution: res})
+}
+
+func (b *Backend) hasWorkers() bool { return b.options.Outer != nil && len(b.options.Worker) > 0 }
+
+// begin starts a worker in a boundary that is resolved, and waits for its first
+// word. The resolution is closed in any case.
+func (b *Backend) begin(ctx context.Context, l backend.Launch) (*remote, error) {
 	outer := b.options.Outer
 	profile, err := outer.Probe(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("the worker's boundary: %w", err)
+		return nil, errors.Join(fmt.Errorf("the worker's boundary: %w", err), l.Resolution.Close())
 	}
-	res, err := outer.Resolve(ctx, b.boundary(r), protected)
-	if err != nil {
-		return nil, fmt.Errorf("the worker's boundary: %w", err)
+	var refusal *plan.Refusal
+	if l.Plan, refusal = plan.Make(l.Resolution.Resolved(), profile); refusal != nil {
+		return nil, errors.Join(fmt.Errorf("the worker's boundary: %w", refusal), l.Resolution.Close())
 	}
-	p, refusal := plan.Make(res.Resolved(), profile)
-	if refusal != nil {
-		return nil, errors.Join(fmt.Errorf("the worker's boundary: %w", refusal), res.Close())
-	}
-	w, err := launchWorker(ctx, outer, p, res)
+	w, err := launchWorker(ctx, outer, l)
 	if err != nil {
 		return nil, err
 	}
@@ -105,28 +174,29 @@ func (b *Backend) start(ctx context.Context, r *spec.Resolved, protected []backe
 	return w, nil
 }
 
-func launchWorker(ctx context.Context, outer backend.Backend, p plan.Plan, res backend.Resolution) (*remote, error) {
+func launchWorker(ctx context.Context, outer backend.Backend, l backend.Launch) (*remote, error) {
 	in, to, err := os.Pipe()
 	if err != nil {
-		return nil, errors.Join(err, res.Close())
+		return nil, errors.Join(err, l.Resolution.Close())
 	}
 	from, out, err := os.Pipe()
 	if err != nil {
-		return nil, errors.Join(err, in.Close(), to.Close(), res.Close())
+		return nil, errors.Join(err, in.Close(), to.Close(), l.Resolution.Close())
 	}
+	l.FDs = map[int]*os.File{WorkerIn: in, WorkerOut: out}
+	l.Commit = func() error { return nil } // the intent of its run is durable
 	// It outlives the run that it is started for.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	w := &remote{conn: newConn(from, to), to: to, from: from, end: end, gone: make(chan struct{})}
 	go func() {
 		defer close(w.gone)
-		o, settle, err := outer.Launch(life, backend.Launch{Attempt: "worker", Plan: p, Resolution: res,
-			FDs: map[int]*os.File{WorkerIn: in, WorkerOut: out}, Commit: func() error { return nil }})
+		o, settle, err := outer.Launch(life, l)
 		settle()
 		if err == nil && o.Outcome.Status != report.Completed {
 			err = fmt.Errorf("it ended: %s %s", o.Outcome.Status, o.Outcome.Reason)
 		}
-		w.ended = err
-		for _, c := range []io.Closer{in, out, to, from, res} {
+		w.ended, w.left = err, o.Artifacts
+		for _, c := range []io.Closer{in, out, to, from, l.Resolution} {
 			c.Close()
 		}
 	}()
@@ -319,7 +389,7 @@ func breachOf(act func()) (b *breach) {
 // this policy, or a new one.
 func (x *launch) inWorker(m *module, s streams) (settle func()) {
 	c := x.backend.modules.cache
-	w, err := x.backend.workers.take(x.ctx, x.plan, x.res)
+	w, err := x.worker()
 	if err != nil {
 		x.fail(phaseBegin, err)
 		return func() {}
@@ -356,8 +426,30 @@ func (x *launch) inWorker(m *module, s streams) (settle func()) {
 	if !again || err != nil {
 		return w.kill
 	}
-	x.backend.workers.keep(w)
+	if w.single {
+		w.kill() // with what its boundary holds on the host
+	} else {
+		x.backend.workers.keep(w)
+	}
 	return func() {}
+}
+
+// worker is the one for this run. Where writes are held back its boundary is
+// resolved already, and keeps them under the attempt's own name.
+func (x *launch) worker() (w *remote, err error) {
+	if !holdsBack(&x.plan.Resolved) {
+		return x.backend.workers.take(x.ctx, x.plan, x.res)
+	}
+	outer := x.res.outer
+	if outer == nil {
+		return nil, errors.Join(errors.New("the worker's boundary could not be resolved"), x.res.noOuter)
+	}
+	x.res.outer = nil // it is the worker's
+	x.own, err = x.backend.begin(x.ctx, backend.Launch{Attempt: x.asked.Attempt, Quarantine: x.asked.Quarantine, Resolution: outer})
+	if err == nil {
+		x.own.single = true
+	}
+	return x.own, err
 }
 
 // pool keeps workers that have nothing to do. Each has one module and one
@@ -391,6 +483,10 @@ func (p *pool) take(ctx context.Context, of *plan.Plan, res *resolution) (*remot
 	if err != nil {
 		return nil, err
 	}
+	// Something holds the place of a carve-out that does not exist as long as its
+	// boundary stands, and what is private must not be found by the next.
+	single := len(of.Resolved.Spec.Controls.Temp) > 0 ||
+		slices.ContainsFunc(of.Resolved.Roots, func(r spec.Root) bool { return r.Kind == spec.KindAbsent })
 	var roots []os.FileInfo
 	for _, f := range res.files {
 		if f == nil {
@@ -409,11 +505,7 @@ func (p *pool) take(ctx context.Context, of *plan.Plan, res *resolution) (*remot
 	if err != nil {
 		return nil, err
 	}
-	w.key, w.roots = key, roots
-	// Something holds the place of a carve-out that does not exist as long as its
-	// boundary stands.
-	w.single = len(of.Resolved.Spec.Controls.Temp) > 0 ||
-		slices.ContainsFunc(of.Resolved.Roots, func(r spec.Root) bool { return r.Kind == spec.KindAbsent })
+	w.key, w.roots, w.single = key, roots, single
 	return w, nil
 }
 
@@ -434,7 +526,7 @@ func (p *pool) find(key string, roots []os.FileInfo) *remote {
 func (p *pool) keep(w *remote) {
 	p.mu.Lock()
 	var surplus *remote
-	if p.closed || w.single {
+	if p.closed {
 		surplus = w
 	} else {
 		w.idle = time.AfterFunc(idleTime, func() { p.expire(w) })

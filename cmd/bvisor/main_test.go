@@ -270,8 +270,22 @@ func big(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte("version: 1\n"+strings.Repeat("# padding\n", 1e6)), 0o600))
 }
 
-// module writes a WebAssembly module: module FILE exits|traps|spins|wants.
+// writes is a module that makes the file "new" in its working directory.
+const writes = "\x00asm\x01\x00\x00\x00" +
+	"\x01\x11\x02\x60\x00\x00\x60\x09\x7f\x7f\x7f\x7f\x7f\x7e\x7e\x7f\x7f\x01\x7f" + // types: nothing to nothing, that of path_open
+	"\x02\x24\x01\x16wasi_snapshot_preview1\x09path_open\x00\x01" +
+	"\x03\x02\x01\x00" + "\x05\x03\x01\x00\x01" + // a function, a memory of one page
+	"\x07\x13\x02\x06memory\x02\x00\x06_start\x00\x01" +
+	"\x0a\x1d\x01\x1b\x00" + // path_open(3, 0, 0, 3, creat, fd_write, 0, 0, 16); an errno is a trap
+	"\x41\x03\x41\x00\x41\x00\x41\x03\x41\x01\x42\xc0\x00\x42\x00\x41\x00\x41\x10\x10\x00\x04\x40\x00\x0b\x0b" +
+	"\x0b\x09\x01\x00\x41\x00\x0b\x03new"
+
+// module writes a WebAssembly module: module FILE exits|traps|spins|wants|writes.
 func module(ts *testscript.TestScript, neg bool, args []string) {
+	if args[1] == "writes" {
+		ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(writes), 0o600))
+		return
+	}
 	head := "\x00asm\x01\x00\x00\x00" +
 		"\x01\x08\x02\x60\x00\x00\x60\x01\x7f\x00" // types: nothing to nothing, a number to nothing
 	host, name := "wasi_snapshot_preview1", "proc_exit"

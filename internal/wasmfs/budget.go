@@ -9,7 +9,8 @@ const EntryCost = 4096
 // Budget bounds what a guest adds to the disk under its grants, in bytes. A
 // write costs its length, or what it adds to the file's size if that is more;
 // making a file longer costs the difference, holes included; a new file,
-// directory or link costs EntryCost. Nothing is given back for what is removed
+// directory or link costs EntryCost; a file or link that a layer copies because
+// it is changed costs EntryCost and its size. Nothing is given back for what is removed
 // or overwritten, so the disk never holds more of the guest's than was counted.
 type Budget struct {
 	limit    int64

@@ -256,7 +256,11 @@ func (f *File) SetTimes(atim, mtim Time) Errno {
 	if !f.grant.Write {
 		return f.answer("fd_filestat_set_times", errNotWritable)
 	}
-	return errnoOf(f.host.setTimes(atim, mtim))
+	st, err := f.host.stat()
+	if err == nil {
+		err = f.grant.copying(st, func() error { return f.host.setTimes(atim, mtim) }, f.host.stat)
+	}
+	return f.answer("fd_filestat_set_times", err)
 }
 
 // Sync writes the file to the disk.

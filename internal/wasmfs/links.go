@@ -68,8 +68,15 @@ func (d *Dir) symlink(target, p string) error {
 	if err := w.vacant(); err != nil {
 		return err
 	}
-	return w.parent.pay(func() error { return w.parent.host.symlink(target, w.name) })
+	err = w.parent.pay(func() error { return w.parent.host.symlink(target, w.name) })
+	if err == nil {
+		w.parent.grant.keeps(w.stat)
+	}
+	return err
 }
+
+// stat says what the name leads to, itself.
+func (w *walked) stat() (Stat, error) { return w.parent.host.stat(w.name) }
 
 // vacant refuses to put something that is not a directory where there is
 // something already, or where a slash demands a directory.
@@ -104,12 +111,12 @@ func (d *Dir) link(p string, follow bool, to *Dir, newPath string) (_ error, inN
 	}
 	defer from.close()
 	directory, g := from.name == "", (*grant)(nil)
+	var st Stat
 	if !directory {
-		st, inner, err := from.parent.look(from.name)
-		if err != nil {
+		if st, g, err = from.parent.look(from.name); err != nil {
 			return err, false
 		}
-		directory, g = st.Type == TypeDirectory, inner
+		directory = st.Type == TypeDirectory
 		if from.slash && !directory {
 			return NotDir, false
 		}
@@ -128,7 +135,8 @@ func (d *Dir) link(p string, follow bool, to *Dir, newPath string) (_ error, inN
 	case directory:
 		return Permission, false
 	}
-	return w.parent.pay(func() error { return from.parent.host.link(from.name, w.parent.host, w.name) }), true
+	link := func() error { return from.parent.host.link(from.name, w.parent.host, w.name) }
+	return w.parent.pay(func() error { return w.parent.grant.copying(st, link, w.stat) }), true
 }
 
 // Rename moves a name to to. Grants are like file systems: nothing is moved
@@ -167,5 +175,6 @@ func (d *Dir) rename(p string, to *Dir, newPath string) (_ error, inNew bool) {
 	case isDir && from.parent.grant.NonRecursive:
 		return errNotRecursive, false
 	}
-	return asError(from.parent.host.rename(from.name, w.parent.host, w.name)), true
+	rename := func() error { return from.parent.host.rename(from.name, w.parent.host, w.name) }
+	return asError(w.parent.grant.copying(st, rename, w.stat)), true
 }

@@ -115,7 +115,8 @@ func (d *Dir) setTimesAt(p string, follow bool, atim, mtim Time) error {
 	case st.Type == TypeDirectory && w.parent.grant.NonRecursive:
 		return errNotRecursive
 	}
-	return asError(w.parent.host.setTimes(w.name, atim, mtim))
+	set := func() error { return w.parent.host.setTimes(w.name, atim, mtim) }
+	return asError(w.parent.grant.copying(st, set, w.stat))
 }
 
 func (d *Dir) setTimes(atim, mtim Time) error {

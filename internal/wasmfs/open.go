@@ -74,7 +74,7 @@ func (d *Dir) openAt(p string, o OpenFlags) (*Dir, *File, error) {
 		case st.Type != TypeFile:
 			return nil, nil, errSpecial
 		}
-		file, err := w.parent.openFile(w.name, g, o)
+		file, err := w.parent.openFile(w.name, st, g, o)
 		if err == NotFound && o.Create {
 			continue
 		}
@@ -118,8 +118,9 @@ func (d *Dir) copy() (*Dir, error) {
 	return &c, nil
 }
 
-// openFile opens a regular file. g is the grant that it is by itself, if any.
-func (d *Dir) openFile(name string, g *grant, o OpenFlags) (*File, error) {
+// openFile opens a regular file, which was looked at. g is the grant that it is
+// by itself, if any.
+func (d *Dir) openFile(name string, st Stat, g *grant, o OpenFlags) (*File, error) {
 	in := d.grant
 	if g != nil {
 		in = g
@@ -134,12 +135,19 @@ func (d *Dir) openFile(name string, g *grant, o OpenFlags) (*File, error) {
 	if g != nil {
 		f.host = g.file
 	} else {
-		host, err := d.host.openFile(name, openHow{read: o.Read || !o.writes() && in.Read, write: o.writes() || !in.Read})
+		how := openHow{read: o.Read || !o.writes() && in.Read, write: o.writes() || !in.Read}
+		open := func() (err error) { f.host, err = d.host.openFile(name, how); return err }
+		var err error
+		if how.write {
+			err = in.copying(st, open, func() (Stat, error) { return f.host.stat() })
+		} else {
+			err = open()
+		}
 		if err != nil {
 			return nil, asError(err)
 		}
-		f.host, f.owned = host, true
-		if st, err := host.stat(); err == nil && (d.fs.isTakenOut(st) || in.innerOf(st) != nil) {
+		f.owned = true
+		if st, err := f.host.stat(); err == nil && (d.fs.isTakenOut(st) || in.innerOf(st) != nil) {
 			f.Close()
 			return nil, errTakenOut
 		}
@@ -170,5 +178,6 @@ func (d *Dir) createFile(w walked, o OpenFlags) (*File, error) {
 		d.grant.Storage.giveBack(EntryCost)
 		return nil, asError(err)
 	}
+	d.grant.keeps(f.host.stat)
 	return f, nil
 }

@@ -17,6 +17,7 @@ type Root struct {
 	Read, Write  bool
 	NonRecursive bool    // the directory's own entries and nothing below them
 	Storage      *Budget // nil counts nothing
+	Held         bool    // a layer takes what is changed, and a copy of what is changed of the host's
 }
 
 // Config is all that a guest may see.
@@ -34,6 +35,7 @@ type grant struct {
 	file  hostFile // nil for a directory; the root's, so it is not closed here
 	id    Stat
 	inner []*grant // that begin below this one, in the view and on the disk
+	layer layer    // of a held one
 }
 
 // innerOf is the inner grant that a file is the beginning of.

@@ -4,6 +4,7 @@ package main
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -82,6 +83,32 @@ func act(args []string) error {
 			return err
 		}
 		return os.WriteFile(args[1], make([]byte, n), 0o644)
+	case "linger":
+		if err := os.WriteFile(args[1], []byte(args[2]), 0o644); err != nil {
+			return err
+		}
+		fmt.Println("written")
+		for {
+		}
+	case "change":
+		return change(args[1])
+	case "stir":
+		return stir(args[1], args[2])
+	case "touch":
+		for _, name := range args[1:] {
+			f, err := os.OpenFile(name, os.O_WRONLY, 0)
+			if err != nil {
+				return err
+			}
+			_, err = f.WriteAt([]byte("x"), 0)
+			if err = errors.Join(err, f.Close()); err != nil {
+				return err
+			}
+		}
+	case "rename":
+		return os.Rename(args[1], args[2])
+	case "remove":
+		return os.Remove(args[1])
 	case "chance":
 		var b [16]byte
 		if _, err := rand.Read(b[:]); err != nil {
