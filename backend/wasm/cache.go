@@ -64,9 +64,9 @@ type entry struct {
 }
 
 // key names the entry of a module: all that its code depends on.
-func key(digest string) string {
+func key(digest string, form wasmmeter.Form) string {
 	h := sha256.New()
-	fmt.Fprintf(h, "bvisor wasm cache 1\n%s\nmeter %d\nwazero %s\n%s/%s\n", digest, wasmmeter.Version, engineVersion, runtime.GOOS, runtime.GOARCH)
+	fmt.Fprintf(h, "bvisor wasm cache 1\n%s\nmeter %d, %s\nwazero %s\n%s/%s\n", digest, wasmmeter.Version, form, engineVersion, runtime.GOOS, runtime.GOARCH)
 	// The engine asks for itself which instructions there are; this is as fine as
 	// that or finer.
 	fmt.Fprintf(h, "%+v %+v\n", cpu.X86, cpu.ARM64)
@@ -94,17 +94,17 @@ func private(dir string) error {
 }
 
 // get finds a compiled module. What is wrong with an entry removes it.
-func (c *cache) get(digest string) *entry {
+func (c *cache) get(key string) *entry {
 	if c == nil || c.open() != nil {
 		return nil
 	}
-	dir := filepath.Join(c.dir, key(digest))
+	dir := filepath.Join(c.dir, key)
 	if _, err := os.Lstat(dir); err != nil {
 		return nil
 	}
 	e, err := readEntry(dir)
 	if err != nil {
-		c.drop(digest)
+		c.drop(key)
 		return nil
 	}
 	now := time.Now()
@@ -112,9 +112,9 @@ func (c *cache) get(digest string) *entry {
 	return e
 }
 
-func (c *cache) drop(digest string) {
+func (c *cache) drop(key string) {
 	if c != nil {
-		_ = os.RemoveAll(filepath.Join(c.dir, key(digest))) // another process may be doing the same
+		_ = os.RemoveAll(filepath.Join(c.dir, key)) // another process may be doing the same
 	}
 }
 
@@ -164,7 +164,7 @@ func sumOf(data []byte) string {
 }
 
 // put makes the entry of a module out of its machine code.
-func (c *cache) put(ctx context.Context, digest string, m *module, code []byte) error {
+func (c *cache) put(ctx context.Context, m *module, code []byte) error {
 	if err := c.open(); err != nil {
 		return err
 	}
@@ -194,7 +194,7 @@ func (c *cache) put(ctx context.Context, digest string, m *module, code []byte) 
 			return err
 		}
 	}
-	if err := os.Rename(whole, filepath.Join(c.dir, key(digest))); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := os.Rename(whole, filepath.Join(c.dir, key(m.digest, m.form))); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	return c.prune()

@@ -270,7 +270,7 @@ func big(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte("version: 1\n"+strings.Repeat("# padding\n", 1e6)), 0o600))
 }
 
-// module writes a WebAssembly module: module FILE exits|traps|spins|wants.
+// module writes a WebAssembly module: module FILE exits|traps|spins|recurses|wants.
 func module(ts *testscript.TestScript, neg bool, args []string) {
 	head := "\x00asm\x01\x00\x00\x00" +
 		"\x01\x08\x02\x60\x00\x00\x60\x01\x7f\x00" // types: nothing to nothing, a number to nothing
@@ -280,10 +280,11 @@ func module(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	wanted := "\x01" + string(rune(len(host))) + host + string(rune(len(name))) + name + "\x00\x01"
 	body := map[string]string{
-		"exits": "\x41\x07\x10\x00", // exit status 7
-		"wants": "\x41\x07\x10\x00",
-		"traps": "\x00",
-		"spins": "\x03\x40\x0c\x00\x0b",
+		"exits":    "\x41\x07\x10\x00", // exit status 7
+		"wants":    "\x41\x07\x10\x00",
+		"traps":    "\x00",
+		"spins":    "\x03\x40\x0c\x00\x0b",
+		"recurses": "\x10\x01",
 	}[args[1]]
 	code := "\x01" + string(rune(len(body)+2)) + "\x00" + body + "\x0b"
 	binary := head + "\x02" + string(rune(len(wanted))) + wanted + "\x03\x02\x01\x00" + "\x07\x0a\x01\x06_start\x00\x01" +

@@ -18,9 +18,9 @@ var sink [][]byte
 func deeper(n int) int {
 	var room [64]int
 	if n == 0 {
-		panic("the bottom")
+		return 0
 	}
-	room[n%64] = n
+	room[n%64] = 1
 	return deeper(n-1) + room[n%64]
 }
 
@@ -61,7 +61,11 @@ func act(args []string) error {
 			sink = append(sink, make([]byte, 1<<20))
 		}
 	case "deep":
-		deeper(1 << 40)
+		n, err := strconv.Atoi(args[1])
+		if err != nil {
+			return err
+		}
+		fmt.Println(deeper(n))
 	case "flood":
 		line := strings.Repeat("a", 999) + "\n"
 		for {
