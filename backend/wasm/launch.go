@@ -267,6 +267,8 @@ func (x *launch) used(d spec.Dimension, o report.Observation) (int64, bool) {
 		return x.result.Storage, true
 	case spec.Output:
 		return x.output.written.Load(), true
+	case spec.Handles:
+		return x.result.Handles, true
 	case spec.CallDepth:
 		return x.result.Depth, true
 	case spec.Processes:

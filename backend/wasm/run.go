@@ -64,7 +64,8 @@ type result struct {
 	CPU      int64              `json:"cpu"`    // nanoseconds; less than 0 where it cannot be had
 	Memory   int64              `json:"memory"` // the most at one time: memories and tables
 	Storage  int64              `json:"storage"`
-	Depth    int64              `json:"depth"` // of calls, at the most; 0 where it was not counted
+	Handles  int64              `json:"handles"` // open at one time, at the most
+	Depth    int64              `json:"depth"`   // of calls, at the most; 0 where it was not counted
 	Denied   []report.DeniedAct `json:"denied,omitempty"`
 	Run      int64              `json:"run"` // nanoseconds
 }
@@ -75,7 +76,7 @@ func (r *result) credible(j *job) bool {
 	counts := func(n int64) bool { return n >= 0 && n <= spec.MaxLimit }
 	_, bounded := j.Limits[r.Exceeded]
 	return (r.Exceeded == "" || bounded) && (r.Trap == nil || r.Trap.Kind != "" && !r.Exited) && r.CPU >= -1 && r.CPU <= spec.MaxLimit &&
-		counts(r.Fuel) && counts(r.Memory) && counts(r.Storage) && counts(r.Depth) && len(r.Denied) <= mostDenials+1
+		counts(r.Fuel) && counts(r.Memory) && counts(r.Storage) && counts(r.Handles) && counts(r.Depth) && len(r.Denied) <= mostDenials+1
 }
 
 // quantum is after how many units of fuel a guest calls its host: some tens of
@@ -101,6 +102,8 @@ type run struct {
 	clock  clock
 	denied denials
 	files  *wasmfs.Budget
+
+	process *wasip1.Process // the guest's side
 
 	granted int64 // fuel in the guest's global when it was last set
 	fuel    int64 // used before that
@@ -146,6 +149,7 @@ func (e *engine) execute(ctx context.Context, code wazero.CompiledModule, tables
 	}
 	defer view.Close()
 	defer process.Close()
+	r.process = process
 	r.hold(int64(min(tables, 1<<40)) * elementSize)
 	r.ctx = process.Context(r.ctx)
 	m, err := e.runtime.InstantiateModule(experimental.WithMemoryAllocator(r.ctx, r), code, instance)
@@ -203,7 +207,7 @@ func (r *run) open(files []*os.File, io streams) (*wasmfs.FS, *wasip1.Process, e
 
 // result says how the guest ended.
 func (r *run) result(err error, m api.Module) result {
-	res := result{Fuel: r.fuel, CPU: r.cpu.elapsed(), Memory: r.most, Storage: r.files.Used(), Depth: r.depth, Denied: r.denied.acts()}
+	res := result{Fuel: r.fuel, CPU: r.cpu.elapsed(), Memory: r.most, Storage: r.files.Used(), Handles: int64(r.process.Most()), Depth: r.depth, Denied: r.denied.acts()}
 	if m != nil {
 		if g := m.ExportedGlobal(wasmmeter.Fuel); g != nil {
 			res.Fuel += r.granted - int64(g.Get())

@@ -80,6 +80,25 @@ func act(args []string) error {
 		return err
 	case "write":
 		return os.WriteFile(args[1], []byte(args[2]), 0o644)
+	case "open": // as often as it can
+		var list []*os.File
+		for {
+			f, err := os.Open(args[1])
+			if err != nil {
+				return err
+			}
+			list = append(list, f)
+			fmt.Println(len(list))
+		}
+	case "times":
+		begun := time.Now()
+		for time.Since(begun) <= 0 {
+		}
+		info, err := os.Stat(args[1])
+		if err != nil {
+			return err
+		}
+		fmt.Println(begun.UTC().Year(), info.ModTime().UTC().Year())
 	case "fill":
 		n, err := strconv.Atoi(args[2])
 		if err != nil {
