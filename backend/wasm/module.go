@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 
 	"github.com/tetratelabs/wazero"
 
@@ -148,17 +149,24 @@ func (m *module) recount(c *cache) error {
 // compile compiles the module, and keeps what comes of it if it can: a cache
 // that cannot be written is no reason not to run.
 func (m *module) compile(ctx context.Context, c *cache) (*engine, wazero.CompiledModule, error) {
-	if c == nil || c.open() != nil {
-		e, err := newEngine(ctx, nil)
-		if err != nil {
-			return nil, nil, err
+	if c != nil && c.open() == nil {
+		e, code, err := m.compileAndKeep(ctx, c)
+		if _, system := errors.AsType[syscall.Errno](err); !system {
+			return e, code, err
 		}
-		code, err := e.compile(ctx, m.metered)
-		if err != nil {
-			return nil, nil, errors.Join(err, e.close(context.WithoutCancel(ctx)))
-		}
-		return e, code, nil
 	}
+	e, err := newEngine(ctx, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	code, err := e.compile(ctx, m.metered)
+	if err != nil {
+		return nil, nil, errors.Join(err, e.close(context.WithoutCancel(ctx)))
+	}
+	return e, code, nil
+}
+
+func (m *module) compileAndKeep(ctx context.Context, c *cache) (*engine, wazero.CompiledModule, error) {
 	dir, err := os.MkdirTemp(c.dir, "new-")
 	if err != nil {
 		return nil, nil, err
