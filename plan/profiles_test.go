@@ -93,6 +93,7 @@ func capable() Profile {
 	offer(BudgetKind(spec.Network_), by(mech("userspace-netstack", spec.NetworkActivity)).on(NetworkNamespace))
 	offer(BudgetKind(spec.Output), by(mech("stream relay")))
 	offer(BudgetKind(spec.Fuel), by(mech("meter")))
+	offer(BudgetKind(spec.CallDepth), by(mech("meter")))
 	slices.SortFunc(p.Offers, func(a, b Offer) int {
 		if a.Kind < b.Kind {
 			return -1

@@ -145,7 +145,7 @@ func reference(r spec.Resolved, p Profile) (plan, refusal []string) {
 	if r.Spec.Workload.Wasm != "" && !accepted["in-process"] {
 		capability("own-process", "baseline")
 	}
-	for _, d := range []string{"wall", "cpu", "memory", "processes", "handles", "storage", "network", "output", "fuel"} {
+	for _, d := range []string{"wall", "cpu", "memory", "processes", "handles", "storage", "network", "output", "fuel", "call-depth"} {
 		b, ok := r.Spec.Budgets[spec.Dimension(d)]
 		if !ok {
 			continue

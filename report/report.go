@@ -83,6 +83,9 @@ type Trap struct {
 	Stack []string `json:"stack,omitempty"` // functions by their names, the innermost first
 }
 
+// StackOverflow is the kind of a trap without a stack: there was too much of it.
+const StackOverflow = "stack overflow"
+
 // Phase is one line of the launcher's transcript.
 type Phase struct {
 	Name    string `json:"name"`

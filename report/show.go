@@ -228,7 +228,7 @@ func amount(d spec.Dimension, n *int64) string {
 	switch d {
 	case spec.Wall, spec.CPU:
 		return nanos(*n)
-	case spec.Processes, spec.Handles, spec.Fuel:
+	case spec.Processes, spec.Handles, spec.Fuel, spec.CallDepth:
 		return strconv.FormatInt(*n, 10)
 	}
 	return bytesOf(*n)

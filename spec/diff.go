@@ -306,7 +306,7 @@ func (d Dimension) words(n int64) string {
 	switch d {
 	case Wall, CPU:
 		return time.Duration(n).String()
-	case Processes, Handles, Fuel:
+	case Processes, Handles, Fuel, CallDepth:
 		return strconv.FormatInt(n, 10)
 	}
 	return sizeWords(n)

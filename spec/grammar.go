@@ -266,7 +266,7 @@ func limitDoc(d Dimension) string {
 	switch d {
 	case Wall, CPU:
 		return `a duration such as "30s"`
-	case Processes, Handles, Fuel:
+	case Processes, Handles, Fuel, CallDepth:
 		return "a count"
 	}
 	return `a number of bytes such as "64MiB"`
@@ -276,7 +276,7 @@ func limitShape(d Dimension) shape[int64] {
 	switch d {
 	case Wall, CPU:
 		return durationShape()
-	case Processes, Handles, Fuel:
+	case Processes, Handles, Fuel, CallDepth:
 		return integer(1, MaxLimit, checkLimit)
 	}
 	return sizeShape()

@@ -193,7 +193,7 @@ const DefaultGrace = 500 * time.Millisecond
 type Dimension string
 
 // The dimensions. Units: nanoseconds for wall and cpu, bytes for memory,
-// storage, network and output, a count for processes, handles and fuel.
+// storage, network and output, a count for processes, handles, fuel and calls.
 const (
 	Wall      Dimension = "wall"
 	CPU       Dimension = "cpu"
@@ -203,11 +203,12 @@ const (
 	Storage   Dimension = "storage"
 	Network_  Dimension = "network"
 	Output    Dimension = "output"
-	Fuel      Dimension = "fuel" // instructions of a WebAssembly module, see internal/wasmmeter
+	Fuel      Dimension = "fuel"       // instructions of a WebAssembly module, see internal/wasmmeter
+	CallDepth Dimension = "call-depth" // its functions that are under way at one time
 )
 
 // Dimensions in their fixed order.
-var Dimensions = []Dimension{Wall, CPU, Memory, Processes, Handles, Storage, Network_, Output, Fuel}
+var Dimensions = []Dimension{Wall, CPU, Memory, Processes, Handles, Storage, Network_, Output, Fuel, CallDepth}
 
 // Budget bounds one dimension. A dimension without one is not bounded and
 // nothing is claimed about it.

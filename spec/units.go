@@ -131,7 +131,7 @@ func ParseLimit(d Dimension, s string) (int64, error) {
 		n = int64(t)
 	case Memory, Storage, Network_, Output:
 		n, err = ParseSize(s)
-	case Processes, Handles, Fuel:
+	case Processes, Handles, Fuel, CallDepth:
 		n, err = parseCount(s)
 	default:
 		_, err = ParseDimension(string(d))

@@ -125,13 +125,13 @@ func TestRemedyForAGroupElsewhere(t *testing.T) {
 	theirs, inside := dirs[0], dirs[1]
 	for _, dir := range dirs {
 		for _, name := range []string{"", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"} {
-			must(t, os.Chown(filepath.Join(dir, name), nobody, nobody))
+			must(t, os.Chown(filepath.Join(dir, name), need.Nobody, need.Nobody))
 		}
 	}
 	// What systemd does, too: a group is delegated with controllers.
 	must(t, os.WriteFile(filepath.Join(filepath.Dir(theirs), "cgroup.subtree_control"), []byte("+memory +pids"), 0))
 	t.Cleanup(func() { _ = os.Remove(filepath.Join(theirs, "bvisor")) })
-	attr := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody, Groups: []uint32{}}}
+	attr := &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: need.Nobody, Gid: need.Nobody, Groups: []uint32{}}}
 	o := controlWith(t, attr, "supervise-below", theirs)
 	for _, want := range []string{"refused\n", "cgroup.birth is unavailable (EACCES)", "start bvisor in the group that --cgroup-parent names"} {
 		if !strings.Contains(o.Stdout, want) {

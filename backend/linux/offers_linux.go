@@ -338,6 +338,7 @@ func (h *host) notYet(list *[]plan.Offer) {
 	none(plan.BudgetKind(spec.Network_), "userspace network stack", "the linux backend of this version has no network stack of its own", "drop the budget: without a grant there is no network")
 	none(plan.NetworkAllowList, "userspace network stack", "the linux backend of this version has no network stack of its own", "accept: [host-network] to give the workload the host's whole network")
 	none(plan.BudgetKind(spec.Fuel), "counted instructions", "the linux backend does not count instructions of programs", "use budgets.cpu, or a WebAssembly module")
+	none(plan.BudgetKind(spec.CallDepth), "counted calls", "the linux backend does not count calls within programs", "use budgets.memory, or a WebAssembly module")
 	for _, k := range []plan.Kind{plan.Clock, plan.Random} {
 		none(k, "host functions that a program has to call", "the linux backend's programs read clocks and random numbers by themselves", "use a WebAssembly module")
 	}

@@ -64,12 +64,13 @@ type entry struct {
 	meta
 	dir  string // of the engine's cache
 	stub []byte
+	seen fs.FileInfo // the code, from before it was checked
 }
 
 // key names the entry of a module: all that its code depends on.
-func key(digest string) string {
+func key(digest string, form wasmmeter.Form) string {
 	h := sha256.New()
-	fmt.Fprintf(h, "bvisor wasm cache 2\n%s\nmeter %d\nwazero %s\n%s/%s\n", digest, wasmmeter.Version, engineVersion, runtime.GOOS, runtime.GOARCH)
+	fmt.Fprintf(h, "bvisor wasm cache 2\n%s\nmeter %d, %s\nwazero %s\n%s/%s\n", digest, wasmmeter.Version, form, engineVersion, runtime.GOOS, runtime.GOARCH)
 	// The engine asks for itself which instructions there are; this is as fine as
 	// that or finer.
 	fmt.Fprintf(h, "%+v %+v\n", cpu.X86, cpu.ARM64)
@@ -97,17 +98,17 @@ func private(dir string) error {
 }
 
 // get finds a compiled module. What is wrong with an entry removes it.
-func (c *cache) get(digest string) *entry {
+func (c *cache) get(key string) *entry {
 	if c == nil || c.open() != nil {
 		return nil
 	}
-	dir := filepath.Join(c.dir, key(digest))
+	dir := filepath.Join(c.dir, key)
 	if _, err := os.Lstat(dir); err != nil {
 		return nil
 	}
 	e, err := readEntry(dir)
 	if err != nil {
-		c.drop(digest)
+		c.drop(key)
 		return nil
 	}
 	now := time.Now()
@@ -115,9 +116,9 @@ func (c *cache) get(digest string) *entry {
 	return e
 }
 
-func (c *cache) drop(digest string) {
+func (c *cache) drop(key string) {
 	if c != nil {
-		_ = os.RemoveAll(filepath.Join(c.dir, key(digest))) // another process may be doing the same
+		_ = os.RemoveAll(filepath.Join(c.dir, key)) // another process may be doing the same
 	}
 }
 
@@ -150,6 +151,9 @@ func readEntry(dir string) (*entry, error) {
 		return nil, err
 	}
 	defer f.Close()
+	if e.seen, err = f.Stat(); err != nil {
+		return nil, err
+	}
 	h := crc32.New(castagnoli)
 	if _, err := io.Copy(h, f); err != nil {
 		return nil, err
@@ -182,7 +186,7 @@ func checksum(data []byte) string { return sumText(crc32.Checksum(data, castagno
 func sumText(sum uint32) string { return fmt.Sprintf("%08x", sum) }
 
 // put makes the entry of a module out of its machine code.
-func (c *cache) put(ctx context.Context, digest string, m *module, code []byte) error {
+func (c *cache) put(ctx context.Context, m *module, code []byte) error {
 	if err := c.open(); err != nil {
 		return err
 	}
@@ -212,7 +216,7 @@ func (c *cache) put(ctx context.Context, digest string, m *module, code []byte) 
 			return err
 		}
 	}
-	if err := os.Rename(whole, filepath.Join(c.dir, key(digest))); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := os.Rename(whole, filepath.Join(c.dir, key(m.digest, m.form))); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	return c.prune()
@@ -281,21 +285,16 @@ func compileIn(ctx context.Context, metered []byte, dir string) (wazero.Compiled
 // errNotCached says that the engine did not take the code of an entry.
 var errNotCached = errors.New("the engine did not take the code that was kept")
 
-// load makes an entry ready to run. The engine must have taken the kept code:
-// what it compiles of a stub only traps.
+// load makes an entry ready to run. The engine must have taken the code that was
+// checked: what it compiles of a stub only traps.
 func (e *entry) load(ctx context.Context) (wazero.CompiledModule, *engine, error) {
-	name := filepath.Join(e.dir, e.File)
-	before, err := os.Stat(name)
-	if err != nil {
-		return nil, nil, err
-	}
 	code, engine, err := compileIn(ctx, e.stub, e.dir)
 	if err != nil {
 		return nil, nil, err
 	}
-	after, err := os.Stat(name)
 	file, only := onlyFile(e.dir)
-	if err != nil || only != nil || file != e.File || !os.SameFile(before, after) || !before.ModTime().Equal(after.ModTime()) {
+	after, err := os.Stat(filepath.Join(e.dir, e.File))
+	if only != nil || file != e.File || err != nil || !os.SameFile(e.seen, after) || !e.seen.ModTime().Equal(after.ModTime()) {
 		return nil, nil, errors.Join(errNotCached, code.Close(ctx), engine.close(ctx))
 	}
 	return code, engine, nil

@@ -1,6 +1,7 @@
 package wasm_test
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/bvisor/bvisor"
 	"github.com/bvisor/bvisor/backend/wasm"
@@ -146,5 +148,61 @@ func TestEngineVersion(t *testing.T) {
 		if f.Name == "engine.version" && !strings.Contains(string(b), "github.com/tetratelabs/"+f.Value+"\n") {
 			t.Errorf("go.mod does not require %s", f.Value)
 		}
+	}
+}
+
+// What was used least lately goes first, and what a process that died left half
+// made goes as well.
+func TestCacheIsBounded(t *testing.T) {
+	o := options(t, "in-process")
+	o.Cache = filepath.Join(t.TempDir(), "cache")
+	module := answers(t)
+	answer(t, o, "in-process", module)
+	whole, err := os.ReadFile(module)
+	must(t, err)
+	entries := func() map[string]bool {
+		names := map[string]bool{}
+		list, err := os.ReadDir(o.Cache)
+		must(t, err)
+		for _, d := range list {
+			names[d.Name()] = true
+		}
+		return names
+	}
+	var own string
+	for name := range entries() {
+		own = name
+	}
+	// Sixty-three others, the oldest first, and ours older than all.
+	age := func(name string, minutes int) {
+		at := time.Now().Add(-time.Duration(minutes) * time.Minute)
+		must(t, os.Chtimes(filepath.Join(o.Cache, name), at, at))
+	}
+	for i := range 63 {
+		must(t, os.Mkdir(filepath.Join(o.Cache, fmt.Sprintf("other-%02d", i)), 0o700))
+		age(fmt.Sprintf("other-%02d", i), 100-i)
+	}
+	age(own, 200)
+	for name, minutes := range map[string]int{"new-dead": 61, "new-alive": 1} {
+		must(t, os.Mkdir(filepath.Join(o.Cache, name), 0o700))
+		age(name, minutes)
+	}
+	answer(t, o, "in-process", module) // ours is the one used last now
+	more := func() {                   // one more entry
+		whole = append(whole, 0, 2, 1, 'x')
+		answer(t, o, "in-process", moduleFile(t, whole))
+	}
+	more()
+	left := entries()
+	if len(left) != 64+1 || !left[own] || left["other-00"] || !left["other-01"] || left["new-dead"] || !left["new-alive"] {
+		t.Errorf("%d entries are left: %v", len(left), left)
+	}
+	// What is too large goes as well, and everything that is older.
+	must(t, os.WriteFile(filepath.Join(o.Cache, "other-40", "large"), nil, 0o600))
+	must(t, os.Truncate(filepath.Join(o.Cache, "other-40", "large"), 1<<30))
+	age("other-40", 60)
+	more()
+	if left = entries(); !left[own] || left["other-40"] || left["other-39"] || !left["other-41"] {
+		t.Errorf("%d entries are left: %v", len(left), left)
 	}
 }

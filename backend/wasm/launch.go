@@ -109,7 +109,7 @@ func (x *launch) fail(phase string, err error) {
 
 func (x *launch) carryOut() (settle func()) {
 	m := x.res.module
-	if m == nil || !m.fit() || m.digest != x.plan.Resolved.Executable.SHA256 {
+	if m == nil || !m.fit() || m.digest != x.plan.Resolved.Executable.SHA256 || m.form != formOf(&x.plan.Resolved.Spec) {
 		x.fail(phaseModule, errors.New("it is not the module of the plan"))
 		return func() {}
 	}
@@ -272,6 +272,10 @@ func (x *launch) used(d spec.Dimension, o report.Observation) (int64, bool) {
 		return x.result.Storage, true
 	case spec.Output:
 		return x.output.written.Load(), true
+	case spec.Handles:
+		return x.result.Handles, true
+	case spec.CallDepth:
+		return x.result.Depth, true
 	case spec.Processes:
 		return 1, true
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 
 	"github.com/tetratelabs/wazero"
 
@@ -20,6 +21,7 @@ import (
 // module is a module as it was found: judged, counted or already compiled.
 type module struct {
 	digest   string // of what the file holds
+	form     wasmmeter.Form
 	size     int64
 	unfit    []spec.Unfit
 	metered  []byte // nil if it is unfit, or was compiled before
@@ -38,7 +40,15 @@ type module struct {
 // fit says whether there is something that can be run.
 func (m *module) fit() bool { return m.metered != nil || m.kept != nil }
 
-// modules are those that were used lately, by digest.
+// formOf is what a module has to count to be held to a spec.
+func formOf(s *spec.Spec) wasmmeter.Form {
+	if _, asked := s.Budgets[spec.CallDepth]; asked {
+		return wasmmeter.Depth
+	}
+	return wasmmeter.Units
+}
+
+// modules are those that were used lately, by digest and form.
 type modules struct {
 	cache *cache
 
@@ -51,7 +61,7 @@ const mostModules = 8
 
 // load reads a module and judges it. What is wrong with it is not an error. The
 // caller releases it.
-func (m *modules) load(f *os.File) (*module, error) {
+func (m *modules) load(f *os.File, form wasmmeter.Form) (*module, error) {
 	var data bytes.Buffer
 	if info, err := f.Stat(); err == nil && info.Size() <= wasmmeter.MaxSize {
 		data.Grow(int(info.Size()) + bytes.MinRead) // or it is copied again and again as it grows
@@ -63,15 +73,15 @@ func (m *modules) load(f *os.File) (*module, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i, known := range m.list {
-		if known.digest == digest {
+		if known.digest == digest && known.form == form {
 			copy(m.list[1:i+1], m.list[:i])
 			m.list[0] = known
 			known.use()
 			return known, nil
 		}
 	}
-	found := &module{digest: digest, size: int64(data.Len()), making: make(chan struct{}, 1)}
-	if found.kept = m.cache.get(digest); found.kept != nil { // only what is fit was kept
+	found := &module{digest: digest, form: form, size: int64(data.Len()), making: make(chan struct{}, 1)}
+	if found.kept = m.cache.get(key(digest, form)); found.kept != nil { // only what is fit was kept
 		found.raw, found.elements = data.Bytes(), found.kept.Elements
 	} else {
 		found.judge(data.Bytes())
@@ -91,7 +101,7 @@ func sumOf(data []byte) string {
 }
 
 func (m *module) judge(data []byte) {
-	metered, err := wasmmeter.Instrument(data)
+	metered, err := wasmmeter.Instrument(data, m.form)
 	if bad, ok := errors.AsType[*wasmmeter.Error](err); ok {
 		m.unfit = []spec.Unfit{{Code: string(bad.Why), Fact: bad.Error()}}
 		return
@@ -136,8 +146,8 @@ func (m *module) make(ctx context.Context, c *cache) (*engine, wazero.CompiledMo
 
 // recount does without what was kept.
 func (m *module) recount(c *cache) error {
-	c.drop(m.digest)
-	metered, err := wasmmeter.Instrument(m.raw)
+	c.drop(key(m.digest, m.form))
+	metered, err := wasmmeter.Instrument(m.raw, m.form)
 	if err == nil {
 		m.metered, m.kept, m.raw = metered.Binary, nil, nil
 	}
@@ -147,17 +157,24 @@ func (m *module) recount(c *cache) error {
 // compile compiles the module, and keeps what comes of it if it can: a cache
 // that cannot be written is no reason not to run.
 func (m *module) compile(ctx context.Context, c *cache) (*engine, wazero.CompiledModule, error) {
-	if c == nil || c.open() != nil {
-		e, err := newEngine(ctx, nil)
-		if err != nil {
-			return nil, nil, err
+	if c != nil && c.open() == nil {
+		e, code, err := m.compileAndKeep(ctx, c)
+		if _, system := errors.AsType[syscall.Errno](err); !system {
+			return e, code, err
 		}
-		code, err := e.compile(ctx, m.metered)
-		if err != nil {
-			return nil, nil, errors.Join(err, e.close(context.WithoutCancel(ctx)))
-		}
-		return e, code, nil
 	}
+	e, err := newEngine(ctx, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	code, err := e.compile(ctx, m.metered)
+	if err != nil {
+		return nil, nil, errors.Join(err, e.close(context.WithoutCancel(ctx)))
+	}
+	return e, code, nil
+}
+
+func (m *module) compileAndKeep(ctx context.Context, c *cache) (*engine, wazero.CompiledModule, error) {
 	dir, err := os.MkdirTemp(c.dir, "new-")
 	if err != nil {
 		return nil, nil, err
@@ -169,7 +186,7 @@ func (m *module) compile(ctx context.Context, c *cache) (*engine, wazero.Compile
 	}
 	if file, err := onlyFile(dir); err == nil {
 		if machine, err := os.ReadFile(filepath.Join(dir, file)); err == nil {
-			_ = c.put(ctx, m.digest, m, machine) // the next run compiles again
+			_ = c.put(ctx, m, machine) // the next run compiles again
 		}
 	}
 	return e, code, nil

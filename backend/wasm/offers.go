@@ -29,6 +29,7 @@ func (b *Backend) probe(ctx context.Context) (plan.Profile, error) {
 	p.Facts = []plan.Fact{
 		{Name: "cpu-time", Value: availability(cpuKnown), Learned: "built for " + runtime.GOOS},
 		engine,
+		{Name: "engine.stack", Value: "at most 100 MB", Learned: "built in"},
 		{Name: "engine.version", Value: "wazero " + engineVersion, Learned: "built in"},
 		{Name: "meter.version", Value: fmt.Sprint(wasmmeter.Version), Learned: "built in"},
 		worker,
@@ -141,6 +142,7 @@ func (o *offers) budgets() {
 	every := plan.Param{Name: "every", Value: fmt.Sprintf("%d units of fuel", quantum)}
 	budget(spec.Wall, mechanism("meter-call-out", every))
 	budget(spec.Fuel, mechanism("meter", plan.Param{Name: "cost-model", Value: fmt.Sprint(wasmmeter.Version)}))
+	budget(spec.CallDepth, mechanism("meter", plan.Param{Name: "scope", Value: "the module's own functions"}))
 	budget(spec.Memory, mechanism("allocator", plan.Param{Name: "scope", Value: "memories and tables"}))
 	budget(spec.Output, mechanism("relay", plan.Param{Name: "then", Value: "the end of the run"}))
 	budget(spec.Storage, mechanism("wasi-preopen", plan.Param{Name: "scope", Value: "bytes written below grants"}))

@@ -321,7 +321,7 @@ func (r *resolver) executable(b *Backend) error {
 		return &backend.CommandError{Command: name, Why: "is not a regular file"}
 	}
 	defer f.Close()
-	if r.module, err = b.modules.load(f); err != nil {
+	if r.module, err = b.modules.load(f, formOf(&r.spec)); err != nil {
 		return &backend.CommandError{Command: name, Why: fmt.Sprintf("cannot be read: %v", err)}
 	}
 	r.resolved.Executable = spec.Executable{Named: name, Path: realOf(name), SHA256: r.module.digest, Size: r.module.size, Unfit: r.module.unfit}

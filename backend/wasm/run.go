@@ -2,6 +2,7 @@ package wasm
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -64,6 +65,8 @@ type result struct {
 	CPU      int64              `json:"cpu"`    // nanoseconds; less than 0 where it cannot be had
 	Memory   int64              `json:"memory"` // the most at one time: memories and tables
 	Storage  int64              `json:"storage"`
+	Handles  int64              `json:"handles"` // open at one time, at the most
+	Depth    int64              `json:"depth"`   // of calls, at the most; 0 where it was not counted
 	Denied   []report.DeniedAct `json:"denied,omitempty"`
 	Run      int64              `json:"run"` // nanoseconds
 }
@@ -74,7 +77,7 @@ func (r *result) credible(j *job) bool {
 	counts := func(n int64) bool { return n >= 0 && n <= spec.MaxLimit }
 	_, bounded := j.Limits[r.Exceeded]
 	return (r.Exceeded == "" || bounded) && (r.Trap == nil || r.Trap.Kind != "" && !r.Exited) && r.CPU >= -1 && r.CPU <= spec.MaxLimit &&
-		counts(r.Fuel) && counts(r.Memory) && counts(r.Storage) && len(r.Denied) <= mostDenials+1
+		counts(r.Fuel) && counts(r.Memory) && counts(r.Storage) && counts(r.Handles) && counts(r.Depth) && len(r.Denied) <= mostDenials+1
 }
 
 // quantum is after how many units of fuel a guest calls its host: some tens of
@@ -101,11 +104,14 @@ type run struct {
 	denied denials
 	files  *wasmfs.Budget
 
+	process *wasip1.Process // the guest's side
+
 	granted int64 // fuel in the guest's global when it was last set
 	fuel    int64 // used before that
 	cpu     threadTime
 	memory  int64 // in use
 	most    int64
+	depth   int64 // of calls, at the most
 }
 
 type runKey struct{}
@@ -144,15 +150,20 @@ func (e *engine) execute(ctx context.Context, code wazero.CompiledModule, tables
 	}
 	defer view.Close()
 	defer process.Close()
+	r.process = process
 	r.hold(int64(min(tables, 1<<40)) * elementSize)
 	r.ctx = process.Context(r.ctx)
-	m, err := e.runtime.InstantiateModule(experimental.WithMemoryAllocator(r.ctx, r), code, wazero.NewModuleConfig().WithName("").WithStartFunctions())
+	m, err := e.runtime.InstantiateModule(experimental.WithMemoryAllocator(r.ctx, r), code, instance)
 	if err == nil {
 		defer m.Close(context.WithoutCancel(ctx))
 		_, err = m.ExportedFunction("_start").Call(r.ctx)
 	}
 	return r.result(err, m)
 }
+
+// instance is how every module is started. Nothing reads the engine's own source
+// of random numbers, but without a given one it seeds one for each run.
+var instance = wazero.NewModuleConfig().WithName("").WithStartFunctions().WithRandSource(rand.Reader)
 
 // ended says whether err is one of those that end a run from our side.
 func (r *run) ended(err error) bool {
@@ -197,7 +208,7 @@ func (r *run) open(files []*os.File, io streams) (*wasmfs.FS, *wasip1.Process, e
 
 // result says how the guest ended.
 func (r *run) result(err error, m api.Module) result {
-	res := result{Fuel: r.fuel, CPU: r.cpu.elapsed(), Memory: r.most, Storage: r.files.Used(), Denied: r.denied.acts()}
+	res := result{Fuel: r.fuel, CPU: r.cpu.elapsed(), Memory: r.most, Storage: r.files.Used(), Handles: int64(r.process.Most()), Depth: r.depth, Denied: r.denied.acts()}
 	if m != nil {
 		if g := m.ExportedGlobal(wasmmeter.Fuel); g != nil {
 			res.Fuel += r.granted - int64(g.Get())
@@ -222,15 +233,11 @@ func (r *run) result(err error, m api.Module) result {
 	return res
 }
 
-// stackOverflow is a trap that the engine reports without a stack: there is too
-// much of it.
-const stackOverflow = "stack overflow"
-
 // trapOf reads what the engine says of a trap. What is none is a fault.
 func trapOf(err error) (trap *report.Trap, fault string) {
 	text := err.Error()
-	if text == stackOverflow {
-		return &report.Trap{Kind: stackOverflow}, ""
+	if text == report.StackOverflow { // wazero says no more of it
+		return &report.Trap{Kind: report.StackOverflow}, ""
 	}
 	kind, stack, _ := strings.Cut(text, "\nwasm stack trace:\n")
 	kind, ok := strings.CutPrefix(kind, "wasm error: ")
@@ -283,6 +290,15 @@ func whyOf(ctx context.Context) error {
 		return b
 	}
 	return cancelled{}
+}
+
+// deeper is what a guest calls where one more of its functions is under way than
+// ever before.
+func deeper(ctx context.Context, _ api.Module, _ []uint64) {
+	r := runOf(ctx)
+	if r.depth++; r.depth > r.job.limit(spec.CallDepth) {
+		panic(&breach{spec.CallDepth})
+	}
 }
 
 // elementSize is what an element of a table takes.

@@ -91,10 +91,14 @@ func (w *worker) prepare() error {
 		if err != nil {
 			return err
 		}
-		if err := writeNew(filepath.Join(dir, w.setup.File), code); err != nil {
+		name := filepath.Join(dir, w.setup.File)
+		if err := writeNew(name, code); err != nil {
 			return err
 		}
 		kept := &entry{meta: meta{File: w.setup.File}, dir: dir, stub: binary}
+		if kept.seen, err = os.Stat(name); err != nil {
+			return err
+		}
 		w.code, w.engine, err = kept.load(ctx)
 		return err
 	}

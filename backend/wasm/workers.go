@@ -283,7 +283,7 @@ func (w *remote) ready(ctx context.Context, m *module, c *cache) error {
 				return errors.New(string(contents))
 			case kind == frameCode && m.kept == nil:
 				if c != nil {
-					_ = c.put(ctx, m.digest, m, contents) // the next worker compiles again
+					_ = c.put(ctx, m, contents) // the next worker compiles again
 				}
 			default:
 				return fmt.Errorf("a frame %q instead of a compiled module", kind)
@@ -468,14 +468,14 @@ const (
 	idleTime = time.Minute
 )
 
-// policy names what a worker must have in common with a run: the module, and
-// all that its boundary is made of.
+// policy names what a worker must have in common with a run: the module, what it
+// counts, and all that its boundary is made of.
 func (b *Backend) policy(r *spec.Resolved, protected []backend.Protected) (string, error) {
 	text, err := canonical.Marshal(b.boundary(r))
 	if err != nil {
 		return "", err
 	}
-	return sumOf(fmt.Appendf(text, "\n%s\n%+v", r.Executable.SHA256, protected)), nil
+	return sumOf(fmt.Appendf(text, "\n%s\n%s\n%+v", r.Executable.SHA256, formOf(&r.Spec), protected)), nil
 }
 
 func (p *pool) take(ctx context.Context, of *plan.Plan, res *resolution) (*remote, error) {

@@ -55,6 +55,7 @@ var budgetFlags = [...]struct {
 	{spec.Network_, "network-bytes", "bytes over the network, both ways"},
 	{spec.Output, "output", "bytes written to captured streams"},
 	{spec.Fuel, "fuel", "instructions of a WebAssembly module"},
+	{spec.CallDepth, "call-depth", "functions of a WebAssembly module that are under way at one time"},
 }
 
 func (q *request) add(f *pflag.FlagSet) {

@@ -280,7 +280,7 @@ const writes = "\x00asm\x01\x00\x00\x00" +
 	"\x41\x03\x41\x00\x41\x00\x41\x03\x41\x01\x42\xc0\x00\x42\x00\x41\x00\x41\x10\x10\x00\x04\x40\x00\x0b\x0b" +
 	"\x0b\x09\x01\x00\x41\x00\x0b\x03new"
 
-// module writes a WebAssembly module: module FILE exits|traps|spins|wants|writes.
+// module writes a WebAssembly module: module FILE exits|traps|spins|recurses|wants|writes.
 func module(ts *testscript.TestScript, neg bool, args []string) {
 	if args[1] == "writes" {
 		ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(writes), 0o600))
@@ -294,10 +294,11 @@ func module(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	wanted := "\x01" + string(rune(len(host))) + host + string(rune(len(name))) + name + "\x00\x01"
 	body := map[string]string{
-		"exits": "\x41\x07\x10\x00", // exit status 7
-		"wants": "\x41\x07\x10\x00",
-		"traps": "\x00",
-		"spins": "\x03\x40\x0c\x00\x0b",
+		"exits":    "\x41\x07\x10\x00", // exit status 7
+		"wants":    "\x41\x07\x10\x00",
+		"traps":    "\x00",
+		"spins":    "\x03\x40\x0c\x00\x0b",
+		"recurses": "\x10\x01",
 	}[args[1]]
 	code := "\x01" + string(rune(len(body)+2)) + "\x00" + body + "\x0b"
 	binary := head + "\x02" + string(rune(len(wanted))) + wanted + "\x03\x02\x01\x00" + "\x07\x0a\x01\x06_start\x00\x01" +

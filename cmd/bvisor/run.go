@@ -268,6 +268,8 @@ func (c *cli) tell(o *runOptions, result *bvisor.Result, code int, stale bool) {
 		c.hint("the loader or interpreter that the program names is not in the boundary; grant it, for example with presets: [system]")
 	case r.Outcome.Status == report.Failed && (code == exitNotFound || code == exitCannotExec):
 		c.notStarted(r, slices.Concat(result.Output["stderr"], result.Output[spec.StreamTTY]))
+	case r.Exit != nil && r.Exit.Trap != nil && r.Exit.Trap.Kind == report.StackOverflow:
+		c.hint("its calls went as deep as the engine has room for; --call-depth makes a budget of how deep they may go")
 	case stale:
 		c.hint(`"bvisor probe" looks at this host again`)
 	}

@@ -302,9 +302,18 @@ func stay(string) error {
 	return errors.New("nobody ended it")
 }
 
-// leaveBehind starts a process in a session of its own and goes.
+// leaveBehind starts a process in a session of its own and goes, once that one
+// can be told by its arguments: execve(2) closes descriptors first, which is when
+// it counts as started, and sets up the stack later.
 func leaveBehind(token string) error {
-	_, err := anew("stay", token, &syscall.SysProcAttr{Setsid: true})
+	p, err := anew("stay", token, &syscall.SysProcAttr{Setsid: true})
+	for err == nil {
+		var line []byte
+		if line, err = os.ReadFile("/proc/" + strconv.Itoa(p.Pid) + "/cmdline"); len(line) > 0 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
 	return err
 }
 

@@ -32,6 +32,7 @@ func (p *pass) codeSection(r *reader) []byte {
 			f.fail(Invalid, "a function does not end")
 		}
 		f.flush()
+		f.leave()
 		b = append(appendU32(b, uint32(len(f.out))), f.out...)
 	}
 	return b
@@ -71,6 +72,7 @@ func (f *function) begin(t Type) {
 	f.out = appendU32(f.out, groups+2)
 	f.out = append(f.out, f.copied(from)...)
 	f.out = append(f.out, 1, typeI64, 1, typeI32)
+	f.enter(t)
 	f.from = f.pos
 }
 
@@ -161,6 +163,12 @@ func (f *function) global() {
 	}
 }
 
+func (f *function) label() {
+	if i := f.u32(); i >= uint32(f.depth) {
+		f.fail(Invalid, "there is no label %d", i)
+	}
+}
+
 func (f *function) memory() {
 	if f.byte() != 0 {
 		f.fail(Feature, "more than one memory")
@@ -201,16 +209,20 @@ func (f *function) instruction() {
 	case op == 0x0b: // end
 		f.depth--
 		f.cut()
-	case op == 0x00 || op == 0x0f: // unreachable, return
+	case op == 0x00: // unreachable
+		f.cost++
+		f.cut()
+	case op == 0x0f: // return
+		f.exit(from)
 		f.cost++
 		f.cut()
 	case op == 0x0c || op == 0x0d: // br, br_if
-		f.u32()
+		f.label()
 		f.cost++
 		f.cut()
 	case op == 0x0e: // br_table
 		for range uint64(f.count()) + 1 {
-			f.u32()
+			f.label()
 		}
 		f.cost++
 		f.cut()

@@ -22,23 +22,25 @@ func FuzzInstrument(f *testing.F) {
 		if len(binary) > 1<<16 {
 			return
 		}
-		m, err := wasmmeter.Instrument(binary)
-		if err != nil {
-			if _, ok := errors.AsType[*wasmmeter.Error](err); !ok {
-				t.Errorf("%v is no *Error", err)
+		for _, form := range forms {
+			m, err := wasmmeter.Instrument(binary, form)
+			if err != nil {
+				if _, ok := errors.AsType[*wasmmeter.Error](err); !ok {
+					t.Errorf("%s: %v is no *Error", form, err)
+				}
+				return
 			}
-			return
-		}
-		before, after := valid(t, binary), valid(t, m.Binary)
-		if before == nil && after != nil {
-			t.Errorf("it was valid, and is not any more: %v", after)
-		}
-		// The pass leaves custom sections out, which mean nothing to a run.
-		if before != nil && after == nil && !strings.Contains(before.Error(), "custom section") {
-			t.Errorf("it is valid only with what was added: %v", before)
-		}
-		if _, err := wasmmeter.Stub(m.Binary); err != nil {
-			t.Errorf("no stub: %v", err)
+			before, after := valid(t, binary), valid(t, m.Binary)
+			if before == nil && after != nil {
+				t.Errorf("%s: it was valid, and is not any more: %v", form, after)
+			}
+			// The pass leaves custom sections out, which mean nothing to a run.
+			if before != nil && after == nil && !strings.Contains(before.Error(), "custom section") {
+				t.Errorf("%s: it is valid only with what was added: %v", form, before)
+			}
+			if _, err := wasmmeter.Stub(m.Binary); err != nil {
+				t.Errorf("%s: no stub: %v", form, err)
+			}
 		}
 	})
 }
@@ -77,33 +79,33 @@ func corpus() [][]byte {
 	}
 }
 
-// A module computes the same with the pass as without, and costs the same each
-// time.
+// A module computes the same with the pass as without, costs the same each time
+// and in each form, and goes as deep as somebody else sees it go.
 func FuzzResultsAreEqual(f *testing.F) {
-	for i := range corpus() {
+	for i := range append(corpus(), leaving()...) {
 		f.Add(uint8(i), uint32(1071), uint32(462))
 		f.Add(uint8(i), uint32(2), uint32(0))
 	}
 	f.Fuzz(func(t *testing.T, which uint8, a, b uint32) {
-		all := corpus()
+		all := append(corpus(), leaving()...)
 		binary := all[int(which)%len(all)]
-		args := []uint64{uint64(a % 5000), uint64(b % 5000)}
-		plain := engine(t, unlimited())
-		inst, err := plain.Instantiate(t.Context(), binary)
-		if err != nil {
-			t.Fatal(err)
-		}
-		want, failed := inst.ExportedFunction("f").Call(t.Context(), args...)
+		args := []uint64{uint64(a % 1500), uint64(b % 1500)}
+		want, failed, deepest := watched(t, binary, args...)
 		var used []int64
-		for _, quantum := range []int64{1, 1 << 16} {
-			h := &host{quantum: quantum, limit: 1 << 62}
-			got, err := call(t, h, binary, args...)
-			if (err == nil) != (failed == nil) || !slices.Equal(got, want) {
-				t.Errorf("module %d of %v: %v (%v) with the pass, %v (%v) without", int(which)%len(all), args, got, err, want, failed)
+		for _, form := range forms {
+			for _, quantum := range []int64{1, 1 << 16} {
+				h := &host{quantum: quantum, limit: 1 << 62}
+				got, err := callIn(t, form, h, binary, args...)
+				if (err == nil) != (failed == nil) || !slices.Equal(got, want) {
+					t.Errorf("module %d of %v: %v (%v) with %s, %v (%v) without", int(which)%len(all), args, got, err, form, want, failed)
+				}
+				if form == wasmmeter.Depth && h.depth != deepest {
+					t.Errorf("module %d of %v: it counted a depth of %d, and went %d deep", int(which)%len(all), args, h.depth, deepest)
+				}
+				used = append(used, h.used)
 			}
-			used = append(used, h.used)
 		}
-		if used[0] != used[1] {
+		if slices.Min(used) != slices.Max(used) {
 			t.Errorf("module %d of %v used %v units", int(which)%len(all), args, used)
 		}
 	})

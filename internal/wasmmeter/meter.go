@@ -10,10 +10,12 @@
 // entered at their beginning only. At the beginning of each, what the region costs is
 // taken from the global, and where that goes below zero the host is called.
 //
+// In the form Depth it counts how deep its calls go, too: see depth.go.
+//
 // The module comes from somebody nobody trusts. The pass reads all that it
 // rewrites, refuses what it does not know, and refuses what would become valid
-// only by what it adds: an index of a type, global or local that the module
-// itself does not have.
+// only by what it adds: an index of a type, global, local or label that the
+// module itself does not have.
 package wasmmeter
 
 import (
@@ -25,13 +27,23 @@ import (
 // another number of units.
 const Version = 1
 
-// The names of what the pass adds. HostModule exports Tick and Grow to the
-// guest; Fuel is the exported global.
+// The names of what the pass adds. HostModule exports Tick, Grow and Deeper to
+// the guest; Fuel is the exported global.
 const (
 	HostModule = "bvisor:meter"
-	Tick       = "tick" // (i64 left) -> (i64 left): what was left, below zero, for what there is from now on
-	Grow       = "grow" // (i32 elements) -> (i32 elements): called before a table grows
+	Tick       = "tick"   // (i64 left) -> (i64 left): what was left, below zero, for what there is from now on
+	Grow       = "grow"   // (i32 elements) -> (i32 elements): called before a table grows
+	Deeper     = "deeper" // (): in the form Depth, called where one more function is under way than ever before
 	Fuel       = "bvisor:fuel"
+)
+
+// Form is what a module counts after the pass.
+type Form string
+
+// The forms. A module costs the same number of units in each.
+const (
+	Units Form = "units"
+	Depth Form = "units and depth"
 )
 
 // Bounds of a module, looked at before anything of it is compiled.
@@ -99,7 +111,7 @@ type Module struct {
 }
 
 // Instrument rewrites a module. The error is an *Error.
-func Instrument(binary []byte) (m *Module, err error) {
+func Instrument(binary []byte, form Form) (m *Module, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			e, ok := r.(*Error)
@@ -112,7 +124,10 @@ func Instrument(binary []byte) (m *Module, err error) {
 	if len(binary) > MaxSize {
 		return nil, &Error{TooLarge, MaxSize, fmt.Sprintf("the module has %d bytes, at most %d are read", len(binary), MaxSize)}
 	}
-	p := &pass{reader: reader{all: binary, end: len(binary)}}
+	p := &pass{reader: reader{all: binary, end: len(binary)}, form: form, added: 2}
+	if form == Depth {
+		p.added = 3
+	}
 	p.header()
 	p.sections()
 	return &Module{Binary: p.out, Imports: p.imports, Exports: p.exports, Functions: len(p.functions), Elements: p.elements}, nil

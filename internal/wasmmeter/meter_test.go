@@ -23,6 +23,7 @@ type host struct {
 	quantum, limit int64
 	granted, used  int64
 	ticks          int
+	depth, deepest int // the deepest so far, and how deep it may be; 0 is any depth
 	grown          []uint64
 }
 
@@ -39,6 +40,14 @@ func (h *host) tick(_ context.Context, _ api.Module, stack []uint64) {
 	stack[0] = uint64(h.granted)
 }
 
+var errDepth = errors.New("depth")
+
+func (h *host) deeper(context.Context, api.Module, []uint64) {
+	if h.depth++; h.deepest > 0 && h.depth > h.deepest {
+		panic(errDepth)
+	}
+}
+
 // engine runs modules with and without the pass, by the interpreter: what it
 // shows is the binary's meaning.
 func engine(t testing.TB, h *host) wazero.Runtime {
@@ -50,11 +59,14 @@ func engine(t testing.TB, h *host) wazero.Runtime {
 	b.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(func(_ context.Context, _ api.Module, stack []uint64) {
 		h.grown = append(h.grown, stack[0])
 	}), []api.ValueType{api.ValueTypeI32}, []api.ValueType{api.ValueTypeI32}).Export(wasmmeter.Grow)
+	b.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(h.deeper), nil, nil).Export(wasmmeter.Deeper)
 	if _, err := b.Instantiate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return r
 }
+
+var forms = []wasmmeter.Form{wasmmeter.Units, wasmmeter.Depth}
 
 func unlimited() *host { return &host{quantum: 1 << 16, limit: 1 << 62} }
 
@@ -62,7 +74,12 @@ func unlimited() *host { return &host{quantum: 1 << 16, limit: 1 << 62} }
 // and used.
 func call(t *testing.T, h *host, binary []byte, args ...uint64) ([]uint64, error) {
 	t.Helper()
-	m, err := wasmmeter.Instrument(binary)
+	return callIn(t, wasmmeter.Units, h, binary, args...)
+}
+
+func callIn(t *testing.T, form wasmmeter.Form, h *host, binary []byte, args ...uint64) ([]uint64, error) {
+	t.Helper()
+	m, err := wasmmeter.Instrument(binary, form)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,6 +164,12 @@ func TestAddedIndicesAreOutOfReach(t *testing.T) {
 	}
 	for name, m := range map[string][]byte{
 		"global.set":       function(nil, nil, noLocals, 0x42, 0, 0x24, 0),
+		"global.set depth": function(nil, nil, noLocals, 0x41, 0, 0x24, 1),
+		"label":            function(nil, nil, noLocals, 0x0c, 1),
+		"label of some":    function(nil, nil, noLocals, 0x41, 0, 0x0d, 1),
+		"label in a table": function(nil, nil, noLocals, 0x41, 0, 0x0e, 1, 0, 1),
+		"label in a block": function(nil, nil, noLocals, 0x02, 0x40, 0x0c, 2, 0x0b),
+		"call the meter":   function(nil, nil, noLocals, 0x10, 3),
 		"global.get":       function(nil, nil, noLocals, 0x23, 0, 0x1a),
 		"local of the own": function(nil, nil, noLocals, 0x20, 0, 0x1a),
 		"call of a host's": function(nil, nil, noLocals, 0x10, 1),
@@ -158,8 +181,10 @@ func TestAddedIndicesAreOutOfReach(t *testing.T) {
 		"start":            module(section(1, signature(nil, nil)), []byte{8, 1, 0}),
 		"element":          module(section(4, []byte{0x70, 0, 1}), section(9, []byte{0, 0x41, 0, 0x0b, 1, 0})),
 	} {
-		if _, err := wasmmeter.Instrument(m); !wasmmeter.Is(err, wasmmeter.Invalid) {
-			t.Errorf("%s: %v, expected that it is invalid", name, err)
+		for _, form := range forms {
+			if _, err := wasmmeter.Instrument(m, form); !wasmmeter.Is(err, wasmmeter.Invalid) {
+				t.Errorf("%s, %s: %v, expected that it is invalid", form, name, err)
+			}
 		}
 	}
 }
@@ -191,7 +216,7 @@ func TestWhatIsNotKnownIsRefused(t *testing.T) {
 		"cut short":     {wasmmeter.Invalid, spin[:len(spin)-2]},
 		"behind an end": {wasmmeter.Invalid, function(nil, nil, noLocals, 0x0b, 0x01)},
 	} {
-		if _, err := wasmmeter.Instrument(c.module); !wasmmeter.Is(err, c.why) {
+		if _, err := wasmmeter.Instrument(c.module, wasmmeter.Units); !wasmmeter.Is(err, c.why) {
 			t.Errorf("%s: %v, expected %s", name, err, c.why)
 		}
 	}
@@ -214,7 +239,7 @@ func TestFunctionsMove(t *testing.T) {
 		[]byte{0, 15, 4, 'n', 'a', 'm', 'e', 1, 8, 1, 1, 5, 'f', 'o', 'r', 't', 'y'},
 	)
 	h := unlimited()
-	out, err := wasmmeter.Instrument(m)
+	out, err := wasmmeter.Instrument(m, wasmmeter.Units)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -240,7 +265,7 @@ func TestFunctionsMove(t *testing.T) {
 
 // A stub has everything but the code, and takes little of it.
 func TestStub(t *testing.T) {
-	m, err := wasmmeter.Instrument(function(nil, []byte{i32}, noLocals, 0x41, 7))
+	m, err := wasmmeter.Instrument(function(nil, []byte{i32}, noLocals, 0x41, 7), wasmmeter.Units)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -260,18 +285,20 @@ func TestStub(t *testing.T) {
 // A whole program of a compiler goes through, and stays valid.
 func TestProgramOfACompiler(t *testing.T) {
 	binary := goModule(t)
-	m, err := wasmmeter.Instrument(binary)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := wazero.NewRuntimeWithConfig(t.Context(), wazero.NewRuntimeConfigInterpreter().WithCoreFeatures(features))
-	defer r.Close(t.Context())
-	if _, err := r.CompileModule(t.Context(), m.Binary); err != nil {
-		t.Error(err)
-	}
-	again, err := wasmmeter.Instrument(binary)
-	if err != nil || string(again.Binary) != string(m.Binary) {
-		t.Errorf("the same module came out differently (%v)", err)
+	for _, form := range forms {
+		m, err := wasmmeter.Instrument(binary, form)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := wazero.NewRuntimeWithConfig(t.Context(), wazero.NewRuntimeConfigInterpreter().WithCoreFeatures(features))
+		defer r.Close(t.Context())
+		if _, err := r.CompileModule(t.Context(), m.Binary); err != nil {
+			t.Errorf("%s: %v", form, err)
+		}
+		again, err := wasmmeter.Instrument(binary, form)
+		if err != nil || string(again.Binary) != string(m.Binary) {
+			t.Errorf("%s: the same module came out differently (%v)", form, err)
+		}
 	}
 }
 

@@ -26,14 +26,12 @@ const (
 var order = []byte{sectionType, sectionImport, sectionFunction, sectionTable, sectionMemory, sectionGlobal,
 	sectionExport, sectionStart, sectionElement, sectionDataCount, sectionCode, sectionData}
 
-// added is how many functions the pass imports: those of the module's own move
-// up by as many.
-const added = 2
-
 // pass is one module on its way through.
 type pass struct {
 	reader
-	out []byte
+	form  Form
+	added uint32 // functions that the pass imports: those of the module's own move up by as many
+	out   []byte
 
 	types     []Type
 	imports   []Import
@@ -41,7 +39,8 @@ type pass struct {
 	functions []uint32 // types of the module's own
 	globals   uint32
 	exports   []Export
-	elements  uint64 // of tables
+	elements  uint64            // of tables
+	results   map[string]uint32 // in the form Depth: the type of a block that leaves several
 }
 
 func (p *pass) header() {
@@ -159,7 +158,9 @@ func (p *pass) typeSection(r *reader) []byte {
 		}
 		p.types = append(p.types, Type{r.valueTypes(), r.valueTypes()})
 	}
-	return longer(n, added, r.copied(from), 0x60, 1, typeI64, 1, typeI64, 0x60, 1, typeI32, 1, typeI32)
+	more, own := p.depthTypes()
+	own = append([]byte{0x60, 1, typeI64, 1, typeI64, 0x60, 1, typeI32, 1, typeI32}, own...)
+	return longer(n, 2+more, r.copied(from), own...)
 }
 
 // typeOf is a type that the module itself has.
@@ -218,8 +219,8 @@ func (p *pass) importSection(r *reader) []byte {
 		}
 		p.imports = append(p.imports, i)
 	}
-	b := longer(n, added, r.copied(from))
-	for i, name := range []string{Tick, Grow} {
+	b := longer(n, p.added, r.copied(from))
+	for i, name := range []string{Tick, Grow, Deeper}[:p.added] {
 		b = appendName(appendName(b, HostModule), name)
 		b = appendU32(append(b, KindFunction), uint32(len(p.types)+i))
 	}
@@ -268,7 +269,7 @@ func (p *pass) moved(r *reader, index uint32) uint32 {
 	if index < p.imported {
 		return index
 	}
-	return index + added
+	return index + p.added
 }
 
 // constant rewrites an expression of constants.
@@ -304,7 +305,7 @@ func (p *pass) constant(out []byte, r *reader) []byte {
 
 func (p *pass) globalSection(r *reader) []byte {
 	n := r.count()
-	b := appendU32(nil, n+1)
+	b := appendU32(nil, n+p.added-1)
 	own := uint32(0)
 	for range n {
 		from := r.pos
@@ -313,7 +314,11 @@ func (p *pass) globalSection(r *reader) []byte {
 		own++
 	}
 	p.globals += own
-	return append(b, typeI64, 1, 0x42, 0, 0x0b)
+	b = append(b, typeI64, 1, 0x42, 0, 0x0b)
+	if p.form == Depth {
+		b = append(b, typeI32, 1, 0x41, 0, 0x0b)
+	}
+	return b
 }
 
 func (p *pass) exportSection(r *reader) []byte {

@@ -19,9 +19,9 @@ var sink [][]byte
 func deeper(n int) int {
 	var room [64]int
 	if n == 0 {
-		panic("the bottom")
+		return 0
 	}
-	room[n%64] = n
+	room[n%64] = 1
 	return deeper(n-1) + room[n%64]
 }
 
@@ -62,7 +62,11 @@ func act(args []string) error {
 			sink = append(sink, make([]byte, 1<<20))
 		}
 	case "deep":
-		deeper(1 << 40)
+		n, err := strconv.Atoi(args[1])
+		if err != nil {
+			return err
+		}
+		fmt.Println(deeper(n))
 	case "flood":
 		line := strings.Repeat("a", 999) + "\n"
 		for {
@@ -77,6 +81,25 @@ func act(args []string) error {
 		return err
 	case "write":
 		return os.WriteFile(args[1], []byte(args[2]), 0o644)
+	case "open": // as often as it can
+		var list []*os.File
+		for {
+			f, err := os.Open(args[1])
+			if err != nil {
+				return err
+			}
+			list = append(list, f)
+			fmt.Println(len(list))
+		}
+	case "times":
+		begun := time.Now()
+		for time.Since(begun) <= 0 {
+		}
+		info, err := os.Stat(args[1])
+		if err != nil {
+			return err
+		}
+		fmt.Println(begun.UTC().Year(), info.ModTime().UTC().Year())
 	case "fill":
 		n, err := strconv.Atoi(args[2])
 		if err != nil {
