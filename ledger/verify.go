@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -141,13 +142,20 @@ type read struct {
 	err     error
 }
 
+// What verification takes of memory does not grow with what entries hold: so many
+// segments are read beside each other, and one of more bytes entry by entry.
+const (
+	maxAhead = 16
+	atOnce   = 16 << 20
+)
+
 // walk reads the segments, several at a time, and judges them in order.
 func (v *verification) walk() error {
 	segments := int64(0)
 	if v.s.mark != nil {
 		segments = v.s.number + 1
 	}
-	ahead := runtime.GOMAXPROCS(0) + 1
+	ahead := min(runtime.GOMAXPROCS(0)+1, maxAhead)
 	queue := make([]chan *read, 0, ahead)
 	next := int64(0)
 	for n := range segments {
@@ -209,13 +217,27 @@ type fault struct {
 
 func (v *verification) read(n int64) *read {
 	r := &read{path: v.path("segments/" + segmentName(n))}
-	data, err := os.ReadFile(r.path)
+	f, err := os.Open(r.path)
 	if err != nil {
 		r.err = err
 		return r
 	}
-	r.size = int64(len(data))
-	r.entries, _, r.stop, r.err = scan(memory(data), 0, r.size, n*width, true, func(p placed, body []byte) {
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		r.err = err
+		return r
+	}
+	r.size = info.Size()
+	var from io.ReaderAt = f
+	if r.size <= atOnce {
+		data := make(memory, r.size)
+		if _, r.err = io.ReadFull(f, data); r.err != nil {
+			return r
+		}
+		from = data
+	}
+	r.entries, _, r.stop, r.err = scan(from, 0, r.size, n*width, true, func(p placed, body []byte) {
 		if !p.Matches(body) {
 			r.bad = append(r.bad, fault{p, "its bytes are not those that its leaf names"})
 		} else if v.Entry != nil {

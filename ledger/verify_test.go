@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 )
 
@@ -52,6 +53,20 @@ func TestVerify(t *testing.T) {
 	if !errors.As(err, &bad) || bad.Check != CheckEntry || bad.What != "not liked" || asked == 0 {
 		t.Errorf("with a check of entries: %v", err)
 	}
+}
+
+// A segment that is not read at once is verified all the same.
+func TestVerifyOfALargeSegment(t *testing.T) {
+	d := open(t)
+	for i := range 3 {
+		add(t, d, Disposition, id("a", i), strings.Repeat("x", atOnce/2))
+	}
+	if v, err := verify(d); err != nil || v.Entries != 3 {
+		t.Fatalf("%+v, %v", v, err)
+	}
+	all := readFiles(t, d.Path())
+	all[segment0][atOnce/4] ^= 1
+	refused(t, all, "a byte of a large entry changed", nil)
 }
 
 func BenchmarkVerify(b *testing.B) {
