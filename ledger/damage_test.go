@@ -75,3 +75,18 @@ func TestMissingSegment(t *testing.T) {
 		d.Close()
 	}
 }
+
+// What a development version wrote is no torn tail either.
+func TestOldMarksAreNotMovedAway(t *testing.T) {
+	_, all := small(t, key, "one")
+	all[segment0] = bytes.ReplaceAll(all[segment0], []byte(markMagic), []byte(oldMagic))
+	dir := filepath.Join(t.TempDir(), "ledger")
+	all.write(t, dir)
+	d := openAt(t, dir)
+	if _, err := d.Append(Intent, id("b", 1), []byte("x")); err == nil || !strings.Contains(err.Error(), "development version") {
+		t.Errorf("it said %v", err)
+	}
+	if left := readFiles(t, dir); !bytes.Equal(left[segment0], all[segment0]) {
+		t.Error("it was changed")
+	}
+}

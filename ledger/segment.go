@@ -17,7 +17,8 @@ import (
 // follows the last whole commit was never acknowledged.
 const (
 	frameMagic = "BVE1"
-	markMagic  = "BVC1"
+	markMagic  = "BVC2"
+	oldMagic   = "BVC1" // of marks that did not say what was flushed
 	frameHead  = 4 + 4 + 4
 	checkLen   = 4
 	// maxEntry bounds what a damaged length can make a reader allocate.
@@ -210,6 +211,8 @@ func scan(f io.ReaderAt, at, end, first int64, whole bool, see func(placed, []by
 			if marks != nil {
 				marks(at-n, m)
 			}
+		case oldMagic:
+			return list, last, stop, errors.New("it is of a development version, and is not read; move the ledger away to begin a new one")
 		default:
 			return list, last, stop, nil
 		}
