@@ -24,7 +24,7 @@ func (b *bench) artifacts() (*table, error) {
 		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 			return nil, err
 		}
-		if err := os.WriteFile(name, bytes.Repeat([]byte{byte(n)}, 4096), 0o644); err != nil {
+		if err := write(name, bytes.Repeat([]byte{byte(n)}, 4096)); err != nil {
 			return nil, err
 		}
 	}
