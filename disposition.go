@@ -374,6 +374,11 @@ func (h *Held) carryOut(d Disposition) (*Disposition, error) {
 // drop removes contents that nobody can ask for any more. It comes behind the
 // record: without them nothing that was decided could be carried out again.
 func (h *Held) drop() error {
+	if changes(h.trees) == 0 {
+		// There was nothing, or it was lost; whoever ran it was killed before it
+		// could take this away.
+		return os.RemoveAll(h.Dir)
+	}
 	if h.whole() == nil {
 		return nil
 	}

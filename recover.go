@@ -1,6 +1,7 @@
 package bvisor
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -139,6 +140,9 @@ func (s *State) finishCut(all bool) ([]Recovered, error) {
 	var errs []error
 	for _, e := range held {
 		attempt := e.Name()
+		if id, err := hex.DecodeString(attempt); err != nil || len(id) != 16 {
+			continue // somebody else's
+		}
 		if _, err := os.Lstat(filepath.Join(s.quarantine(attempt), quarantine.Deciding)); err != nil && !all {
 			continue
 		}

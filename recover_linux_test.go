@@ -4,6 +4,7 @@ package bvisor_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,8 +12,10 @@ import (
 
 	"github.com/bvisor/bvisor"
 	"github.com/bvisor/bvisor/backend/linux"
+	"github.com/bvisor/bvisor/internal/need"
 	"github.com/bvisor/bvisor/internal/recovery"
 	"github.com/bvisor/bvisor/ledger"
+	"github.com/bvisor/bvisor/spec"
 )
 
 // A decision that was cut short, and that meets what the host changed meanwhile,
@@ -42,5 +45,32 @@ func TestRecoveryTellsOfConflicts(t *testing.T) {
 	}
 	if list, err := state.Recover(linux.New()); err != nil || len(list) != 0 {
 		t.Errorf("once more: %+v, %v", list, err)
+	}
+}
+
+// What a supervisor held back, and had no time to take away after it had reported
+// that there was nothing, is taken away; what is no quarantine stays.
+func TestRecoveryTakesAwayWhatIsEmpty(t *testing.T) {
+	state := open(t)
+	s := state.Supervisor(linux.New())
+	res, err := s.Run(t.Context(), bvisor.Request{Spec: spec.Default("/usr", []string{"/bin/true"})})
+	s.Wait()
+	if err != nil || res.Report.Refusal != nil {
+		need.Missing(t, "confine", fmt.Sprint(err))
+	}
+	held := filepath.Join(state.Dir, "quarantine", res.Report.Identity.Attempt)
+	for _, dir := range []string{held, filepath.Join(state.Dir, "quarantine", "mine")} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(dir, "0.data"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if list, err := state.Recover(linux.New()); err != nil || len(list) != 0 {
+		t.Errorf("recovered %+v, %v", list, err)
+	}
+	if left, err := filepath.Glob(filepath.Join(state.Dir, "quarantine", "*")); err != nil || len(left) != 1 || filepath.Base(left[0]) != "mine" {
+		t.Errorf("left %q, %v", left, err)
 	}
 }
