@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/bvisor/bvisor/internal/need"
 )
 
 // A file that somebody wrote and gave its old times is one that the host changed.
@@ -98,5 +100,45 @@ func TestLongestLine(t *testing.T) {
 	}
 	if st, err := stat(host, "g"); st != nil || err != nil {
 		t.Errorf("what was removed is there: %v", err)
+	}
+}
+
+// Somebody who exchanges a directory with a link all the while does not lead a
+// commit out of the tree. Who writes by path is led out.
+func TestSwapsWhileCommitting(t *testing.T) {
+	b := newBench(t)
+	for i := range 50 { // much to do in the directory, and at turns elsewhere
+		write(t, fmt.Sprintf("%s/dir/new%d", b.upper, i), "led out")
+		write(t, fmt.Sprintf("%s/made/new%d", b.upper, i), "in")
+	}
+	b.collect(t)
+	outside := filepath.Join(filepath.Dir(b.host), "outside")
+	write(t, outside+"/keep", "dir/keep")
+	must(t, os.Symlink(outside, b.host+"/link"))
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				_ = unix.Renameat2(unix.AT_FDCWD, b.host+"/dir", unix.AT_FDCWD, b.host+"/link", unix.RENAME_EXCHANGE)
+			}
+		}
+	}()
+	defer func() { close(stop); <-stopped }()
+	led := func() int { return len(files(t, outside)) - 1 }
+	for range need.Rounds(t, 10, 200) {
+		r := b.commit(t, Options{})
+		if n := led(); n > 0 || files(t, outside)["keep"] != "dir/keep" {
+			t.Fatalf("%d files were led out: %+v", n, r)
+		}
+	}
+	for i := 0; led() == 0; i++ { // the control
+		if i == 100_000 {
+			t.Fatal("the control was never led out")
+		}
+		_ = os.WriteFile(b.host+"/dir/control", []byte("control"), 0o644)
 	}
 }
