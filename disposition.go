@@ -234,7 +234,13 @@ func (s *State) Decide(attempt string, d Decision) (*Disposition, error) {
 	if d.Commit && h.Report.Plan.Resolved.Spec.Controls.Artifacts.Commit == "never" {
 		return nil, errors.New("the spec of this run says commit: never")
 	}
-	would, err := h.each(&n, quarantine.Check)
+	var would quarantine.Result
+	switch {
+	case d.Commit:
+		would, err = h.each(&n, quarantine.Check)
+	case len(d.Paths) > 0: // what the host has there now is no matter, nor is anything to who discards all
+		would, err = h.each(&n, quarantine.Chosen)
+	}
 	switch {
 	case err != nil:
 		return nil, err

@@ -74,3 +74,31 @@ func TestRecoveryTakesAwayWhatIsEmpty(t *testing.T) {
 		t.Errorf("left %q, %v", left, err)
 	}
 }
+
+// What is discarded may have lost its place on the host, or have been altered.
+func TestDiscardNeedsNothing(t *testing.T) {
+	state := open(t)
+	dir, attempt := leaves(t, state)
+	if err := os.RemoveAll(dir); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := state.Decide(attempt, bvisor.Decision{Commit: true}); err == nil {
+		t.Error("it was committed to a directory that is not there")
+	}
+	if _, err := state.Decide(attempt, bvisor.Decision{Paths: []string{filepath.Join(dir, "none")}}); err == nil || !strings.Contains(err.Error(), "nothing was changed there") {
+		t.Errorf("of nothing: %v", err)
+	}
+	if _, err := state.Decide(attempt, bvisor.Decision{Paths: []string{filepath.Join(dir, "c")}}); err != nil {
+		t.Errorf("a part: %v", err)
+	}
+	held := filepath.Join(state.Dir, "quarantine", attempt)
+	if err := os.WriteFile(filepath.Join(held, "0.manifest"), []byte("altered"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := state.Decide(attempt, bvisor.Decision{}); err != nil {
+		t.Errorf("all: %v", err)
+	}
+	if data, _ := filepath.Glob(filepath.Join(held, "*.data")); len(data) > 0 {
+		t.Errorf("%q are left", data)
+	}
+}

@@ -369,6 +369,28 @@ func (o *Options) Covers(rel string, e *Entry) bool {
 	return false
 }
 
+// Chosen says how much of a tree is asked for. It looks at nothing of the host's.
+func Chosen(dir string, n int, digest string, o Options) (Result, error) {
+	m, err := Open(dir, n, digest)
+	if err != nil {
+		return Result{}, err
+	}
+	defer m.Close()
+	var r Result
+	err = m.Each(func(_ int64, e *Entry) error {
+		rel, err := Unescape(e.Path)
+		switch {
+		case err != nil || !o.Covers(rel, e):
+		case e.Act == Refused:
+			r.Refused++
+		default:
+			r.Done++
+		}
+		return err
+	})
+	return r, err
+}
+
 // Problem is an entry that was not committed.
 type Problem struct {
 	Path string `json:"path"` // escaped
