@@ -22,7 +22,11 @@ func newArtifacts(c *cli) *cobra.Command {
 		Short: "Look at what a run left, and decide over it",
 		Long: `What a run writes below the paths of --quarantine or controls.artifacts is held
 back: the host's files stay as they are until it is committed. These commands show
-it, put it into place, or discard it.`,
+it, put it into place, or discard it.
+
+Exit codes: 0; 1 what is held back is not what was sealed, or not all of it could be
+committed; 121 there is nothing, or it was decided otherwise; 122 bvisor or the host
+failed.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: group,
 	}
@@ -120,6 +124,7 @@ func (c *cli) heldRun(args []string) (state *bvisor.State, attempt string, paths
 		for _, p := range args[1:] {
 			abs, err := filepath.Abs(p)
 			if err != nil {
+				state.Log.Close()
 				return nil, "", nil, usage("%w", err)
 			}
 			paths = append(paths, abs)

@@ -306,7 +306,9 @@ checks it, without the log.
 With --since instead of an entry, write the proof that the log continues the tree
 of an older checkpoint.
 
-` + entryArgument,
+` + entryArgument + `
+
+Exit codes: 0, 1 the log does not continue that checkpoint.`,
 		Example: `  bvisor ledger prove -o report.json.tlog-proof 3f2a91
   bvisor ledger prove --since old-checkpoint`,
 		Args: arguments(0, 1, "ENTRY"),
