@@ -42,7 +42,7 @@ func TestKilledWithHeldWrites(t *testing.T) {
 	}
 	var whole time.Duration
 	ends := map[string]int{}
-	for round := range need.Rounds(t, 30, 300) {
+	for round := range need.Rounds(t, 30, 100) {
 		before, err := log.Len()
 		if err != nil {
 			t.Fatal(err)
