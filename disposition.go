@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -288,6 +289,30 @@ func (s *State) finishDispositions(attempt string, wait bool) (open int, why str
 	return len(cut), why, err
 }
 
+// settled says whether all that was decided over an attempt is carried out, with
+// nothing left to do, by the ledger's word and without a look at the report.
+func (s *State) settled(attempt string) (bool, error) {
+	entries, err := s.Log.All(ledger.Disposition, attempt)
+	if err != nil {
+		return false, err
+	}
+	h := &Held{}
+	if h.Decisions, err = decisions(entries); err != nil {
+		return false, err
+	}
+	for _, d := range h.Decisions {
+		if d.Phase == Decided {
+			return false, nil
+		}
+	}
+	if h.whole() == nil {
+		return len(h.Decisions) > 0, nil
+	}
+	files, err := os.ReadDir(s.quarantine(attempt))
+	kept := slices.ContainsFunc(files, func(f fs.DirEntry) bool { return strings.HasSuffix(f.Name(), ".data") })
+	return !kept, err
+}
+
 // why says what of a decision is not in place.
 func (d *Disposition) why() string {
 	if d.Fault != "" {
@@ -322,10 +347,10 @@ func (h *Held) finish() error {
 			}
 		}
 	}
-	if err := h.unmark(); err != nil { // one may have been killed before it could record its decision
+	if err := h.drop(); err != nil {
 		return err
 	}
-	return h.drop()
+	return h.unmark() // one may have been killed before it could record its decision
 }
 
 // mark tells later starts that something may have to be finished here.
@@ -371,10 +396,11 @@ func (h *Held) carryOut(d Disposition) (*Disposition, error) {
 		return nil, err
 	}
 	h.Decisions[d.Number] = d
-	if err := h.unmark(); err != nil {
+	// Last: with the mark nothing is forgotten.
+	if err := h.drop(); err != nil {
 		return nil, err
 	}
-	return &d, h.drop()
+	return &d, h.unmark()
 }
 
 // drop removes contents that nobody can ask for any more. It comes behind the

@@ -143,8 +143,14 @@ func (s *State) finishCut(all bool) ([]Recovered, error) {
 		if id, err := hex.DecodeString(attempt); err != nil || len(id) != 16 {
 			continue // somebody else's
 		}
-		if _, err := os.Lstat(filepath.Join(s.quarantine(attempt), quarantine.Deciding)); err != nil && !all {
-			continue
+		if _, err := os.Lstat(filepath.Join(s.quarantine(attempt), quarantine.Deciding)); err != nil {
+			if !all {
+				continue
+			}
+			if done, err := s.settled(attempt); err != nil || done {
+				errs = append(errs, err) // there may be many
+				continue
+			}
 		}
 		if ended, err := s.ended(attempt); err != nil || !ended {
 			errs = append(errs, err) // one that runs now

@@ -102,3 +102,24 @@ func TestDiscardNeedsNothing(t *testing.T) {
 		t.Errorf("%q are left", data)
 	}
 }
+
+// Contents that were left after everything was recorded are dropped later.
+func TestRecoveryDropsContents(t *testing.T) {
+	state := open(t)
+	_, attempt := leaves(t, state)
+	if _, err := state.Decide(attempt, bvisor.Decision{Commit: true}); err != nil {
+		t.Fatal(err)
+	}
+	data := filepath.Join(state.Dir, "quarantine", attempt, "0.data")
+	if err := os.WriteFile(data, []byte("left"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if list, err := state.Recover(linux.New()); err != nil || len(list) != 0 {
+			t.Errorf("recovered %+v, %v", list, err)
+		}
+		if _, err := os.Lstat(data); !os.IsNotExist(err) {
+			t.Errorf("the contents are left: %v", err)
+		}
+	}
+}

@@ -225,10 +225,16 @@ func Flush(trees []string) error {
 // Drop removes the contents of the files that a quarantine of so many trees kept.
 // What was there is still told by the manifests.
 func Drop(dir string, trees int) error {
+	removed := false
 	for n := range trees {
-		if err := os.Remove(filepath.Join(dir, dataName(n))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		err := os.Remove(filepath.Join(dir, dataName(n)))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
+		removed = removed || err == nil
+	}
+	if !removed {
+		return nil
 	}
 	return sync(dir)
 }
