@@ -233,24 +233,35 @@ func (r *run) result(err error, m api.Module) result {
 	return res
 }
 
-// trapOf reads what the engine says of a trap. What is none is a fault.
+// outOfBounds is how the engine reports a data segment that does not fit: nothing
+// runs yet, so there is no stack.
+const outOfBounds = "out of bounds memory access"
+
+// trapOf reads what the engine says of a trap. What is none is a fault. That of
+// a start function comes wrapped, and a stack overflow without its stack.
 func trapOf(err error) (trap *report.Trap, fault string) {
-	text := err.Error()
-	if text == report.StackOverflow { // wazero says no more of it
-		return &report.Trap{Kind: report.StackOverflow}, ""
-	}
-	kind, stack, _ := strings.Cut(text, "\nwasm stack trace:\n")
-	kind, ok := strings.CutPrefix(kind, "wasm error: ")
-	if !ok {
-		return nil, text
-	}
-	trap = &report.Trap{Kind: kind}
-	for _, line := range strings.Split(stack, "\n") {
-		if line = strings.TrimPrefix(strings.TrimSpace(line), "."); line != "" {
-			trap.Stack = append(trap.Stack, printable(line))
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		text := e.Error()
+		switch {
+		case text == report.StackOverflow:
+			return &report.Trap{Kind: report.StackOverflow}, ""
+		case strings.HasPrefix(text, "data[") && strings.HasSuffix(text, "]: "+outOfBounds):
+			return &report.Trap{Kind: outOfBounds}, ""
 		}
+		kind, stack, _ := strings.Cut(text, "\nwasm stack trace:\n")
+		kind, ok := strings.CutPrefix(kind, "wasm error: ")
+		if !ok {
+			continue
+		}
+		trap = &report.Trap{Kind: kind}
+		for line := range strings.SplitSeq(stack, "\n") {
+			if line = strings.TrimPrefix(strings.TrimSpace(line), "."); line != "" {
+				trap.Stack = append(trap.Stack, printable(line))
+			}
+		}
+		return trap, ""
 	}
-	return trap, ""
+	return nil, err.Error()
 }
 
 // tick is what a guest calls every quantum: it is where a deadline and
