@@ -36,6 +36,7 @@ func newEngine(ctx context.Context, cache wazero.CompilationCache) (*engine, err
 	meter := e.runtime.NewHostModuleBuilder(wasmmeter.HostModule)
 	meter.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(tick), []api.ValueType{api.ValueTypeI64}, []api.ValueType{api.ValueTypeI64}).Export(wasmmeter.Tick)
 	meter.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(grow), []api.ValueType{api.ValueTypeI32}, []api.ValueType{api.ValueTypeI32}).Export(wasmmeter.Grow)
+	meter.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(grown), []api.ValueType{api.ValueTypeI32}, []api.ValueType{api.ValueTypeI32}).Export(wasmmeter.Grown)
 	meter.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(deeper), nil, nil).Export(wasmmeter.Deeper)
 	if _, err := meter.Instantiate(ctx); err != nil {
 		return nil, fmt.Errorf("engine: %w", err)

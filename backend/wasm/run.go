@@ -111,7 +111,9 @@ type run struct {
 	cpu     threadTime
 	memory  int64 // in use
 	most    int64
-	depth   int64 // of calls, at the most
+	tables  uint64 // elements of them
+	wanted  uint32 // elements that a table is about to grow by
+	depth   int64  // of calls, at the most
 }
 
 type runKey struct{}
@@ -151,7 +153,8 @@ func (e *engine) execute(ctx context.Context, code wazero.CompiledModule, tables
 	defer view.Close()
 	defer process.Close()
 	r.process = process
-	r.hold(int64(min(tables, 1<<40)) * elementSize)
+	r.tables = tables
+	r.hold(int64(tables) * elementSize)
 	r.ctx = process.Context(r.ctx)
 	m, err := e.runtime.InstantiateModule(experimental.WithMemoryAllocator(r.ctx, r), code, instance)
 	if err == nil {
@@ -315,19 +318,42 @@ func deeper(ctx context.Context, _ api.Module, _ []uint64) {
 // elementSize is what an element of a table takes.
 const elementSize = 8
 
-// grow is called before a table grows.
+// failed is what table.grow answers where it did nothing, and what it always
+// fails with as the number of elements.
+const failed = 1<<32 - 1
+
+// grow is called before a table grows, and says by how much. The engine's own
+// bound is 32 GiB of elements, which it asks Go for: that ends the process.
 func grow(ctx context.Context, _ api.Module, stack []uint64) {
 	r := runOf(ctx)
-	r.hold(int64(uint32(stack[0])) * elementSize)
 	r.look()
+	r.wanted = uint32(stack[0])
+	if r.tables+uint64(r.wanted) > wasmmeter.MaxElements {
+		stack[0] = failed
+		return
+	}
+	r.room(int64(r.wanted) * elementSize)
 }
 
-// hold accounts for memory that the guest is about to have, or gives back.
-func (r *run) hold(more int64) {
+// grown is called with what table.grow answered.
+func grown(ctx context.Context, _ api.Module, stack []uint64) {
+	if r := runOf(ctx); uint32(stack[0]) != failed {
+		r.tables += uint64(r.wanted)
+		r.hold(int64(r.wanted) * elementSize)
+	}
+}
+
+// room ends a run that is about to have more memory than it may.
+func (r *run) room(more int64) {
 	if r.memory+more > r.job.limit(spec.Memory) {
 		r.most = max(r.most, r.memory+more)
 		panic(&breach{spec.Memory})
 	}
+}
+
+// hold accounts for memory that the guest is about to have, or gives back.
+func (r *run) hold(more int64) {
+	r.room(more)
 	r.memory += more
 	r.most = max(r.most, r.memory)
 }

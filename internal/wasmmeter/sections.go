@@ -220,9 +220,9 @@ func (p *pass) importSection(r *reader) []byte {
 		p.imports = append(p.imports, i)
 	}
 	b := longer(n, p.added, r.copied(from))
-	for i, name := range []string{Tick, Grow, Deeper}[:p.added] {
+	for i, name := range []string{Tick, Grow, Grown, Deeper}[:p.added] {
 		b = appendName(appendName(b, HostModule), name)
-		b = appendU32(append(b, KindFunction), uint32(len(p.types)+i))
+		b = appendU32(append(b, KindFunction), uint32(len(p.types)+[]int{0, 1, 1, 2}[i]))
 	}
 	return b
 }
@@ -246,6 +246,9 @@ func (p *pass) tableSection(r *reader) []byte {
 	from := r.pos
 	for range n {
 		p.elements += uint64(r.tableType())
+	}
+	if p.elements > MaxElements {
+		r.fail(TooLarge, "its tables have %d elements to begin with, expected at most %d", p.elements, MaxElements)
 	}
 	return append(appendU32(nil, n), r.copied(from)...)
 }
@@ -305,7 +308,10 @@ func (p *pass) constant(out []byte, r *reader) []byte {
 
 func (p *pass) globalSection(r *reader) []byte {
 	n := r.count()
-	b := appendU32(nil, n+p.added-1)
+	b := appendU32(nil, n+1)
+	if p.form == Depth {
+		b = appendU32(nil, n+2)
+	}
 	own := uint32(0)
 	for range n {
 		from := r.pos
