@@ -103,8 +103,8 @@ func (x *launch) done(phase string) {
 
 // fail ends the launch in a phase.
 func (x *launch) fail(phase string, err error) {
-	x.failed = err
-	x.phases = append(x.phases, report.Phase{Name: phase, Status: report.PhaseFailed, Call: err.Error()})
+	x.failed = errors.New(clipped(err.Error(), mostError))
+	x.phases = append(x.phases, report.Phase{Name: phase, Status: report.PhaseFailed, Call: x.failed.Error()})
 }
 
 func (x *launch) carryOut() (settle func()) {

@@ -264,7 +264,7 @@ func trapOf(err error) (trap *report.Trap, fault string) {
 		}
 		return trap, ""
 	}
-	return nil, err.Error()
+	return nil, clipped(err.Error(), mostError)
 }
 
 // tick is what a guest calls every quantum: it is where a deadline and

@@ -3,6 +3,7 @@ package wasmmeter
 import (
 	"bytes"
 	"slices"
+	"strings"
 )
 
 // Sections of a module (WebAssembly Core Specification 2.0, 5.5).
@@ -426,6 +427,17 @@ func (p *pass) dataSection(r *reader) []byte {
 	return b
 }
 
+// mostName is how much is kept of a name. The engine writes it into a stack trace
+// once for each frame.
+const mostName = 200
+
+func short(name string) string {
+	if len(name) > mostName {
+		return strings.ToValidUTF8(name[:mostName], "") + "..."
+	}
+	return name
+}
+
 // nameSection keeps the names of functions, for stack traces. What cannot be
 // read of it is left out: it is for people.
 func (p *pass) nameSection(r reader) {
@@ -446,7 +458,7 @@ func (p *pass) nameSection(r reader) {
 		list := appendU32(nil, n)
 		for range n {
 			index := p.moved(&body, body.u32())
-			list = appendName(appendU32(list, index), body.name())
+			list = appendName(appendU32(list, index), short(body.name()))
 		}
 		body.done("the list of names")
 		b := appendU32(append(appendName(nil, "name"), 1), uint32(len(list)))
