@@ -69,15 +69,36 @@ type result struct {
 	Depth    int64              `json:"depth"`   // of calls, at the most; 0 where it was not counted
 	Denied   []report.DeniedAct `json:"denied,omitempty"`
 	Run      int64              `json:"run"` // nanoseconds
+
+	lost bool // nobody is left who knows what was used and refused
 }
 
 // credible says whether a worker can have come to a result. What a worker that
-// was taken over makes up must at least be something that can happen.
-func (r *result) credible(j *job) bool {
+// was taken over makes up must at least be something that can happen, and that a
+// report can hold. Only a run that was asked to end may have none of its own.
+func (r *result) credible(j *job, asked bool) bool {
 	counts := func(n int64) bool { return n >= 0 && n <= spec.MaxLimit }
 	_, bounded := j.Limits[r.Exceeded]
-	return (r.Exceeded == "" || bounded) && (r.Trap == nil || r.Trap.Kind != "" && !r.Exited) && r.CPU >= -1 && r.CPU <= spec.MaxLimit &&
-		counts(r.Fuel) && counts(r.Memory) && counts(r.Storage) && counts(r.Handles) && counts(r.Depth) && len(r.Denied) <= mostDenials+1
+	if r.Exceeded != "" && !bounded || r.Trap != nil && (r.Trap.Kind == "" || r.Exited) || r.Exited && (r.Fault != "" || r.Unmade != "") ||
+		!asked && !r.Exited && r.Trap == nil && r.Exceeded == "" && r.Fault == "" && r.Unmade == "" || r.CPU < -1 || r.CPU > spec.MaxLimit || len(r.Denied) > mostDenials+1 {
+		return false
+	}
+	for _, n := range []int64{r.Fuel, r.Memory, r.Storage, r.Handles, r.Depth} {
+		if !counts(n) {
+			return false
+		}
+	}
+	size := len(r.Fault) + len(r.Unmade)
+	if r.Trap != nil {
+		size += len(r.Trap.Kind) + len(strings.Join(r.Trap.Stack, ""))
+	}
+	for _, d := range r.Denied {
+		if !counts(d.Times) || d.Times == 0 || d.Mechanism != mechanismName || d.Observed || d.At != "" || d.Program != "" {
+			return false
+		}
+		size += len(d.Act) + len(d.Path) + len(d.Allow)
+	}
+	return size <= 2*mostDenied
 }
 
 // quantum is after how many units of fuel a guest calls its host: some tens of

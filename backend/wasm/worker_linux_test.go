@@ -186,6 +186,9 @@ func TestWorkerThatDoesNotAnswer(t *testing.T) {
 		if got.Outcome.Status != want {
 			t.Errorf("%s: outcome %+v, expected %s", act, got.Outcome, want)
 		}
+		if got.Completeness.Level != report.LevelPartial {
+			t.Errorf("%s: the list of denied attempts is %s", act, got.Completeness.Level)
+		}
 		h.Wait()
 		if left := processes(t, act); len(left) != 0 {
 			t.Errorf("%s: %v are left", act, left)
