@@ -234,6 +234,12 @@ func TestWarmWorkers(t *testing.T) {
 	if len(other) != 2 || !slices.Contains(other, first[0]) {
 		t.Errorf("workers %v after a run with another grant, %v before", other, first)
 	}
+	// Another module, and another form of the same: of each a worker of its own.
+	h.try(t.Context(), bvisor.Request{Spec: request("worker", answers(t), nil)}).ends(report.Failed, "exit status 42")
+	h.run("worker", []string{"nothing"}, budget(spec.CallDepth, 1<<20)).completes()
+	if all := processes(t, "worker-warm"); len(all) != 4 {
+		t.Errorf("workers %v after runs of another module and another form, %v before", all, other)
+	}
 	// The same name is another directory now: the worker's boundary has the old one.
 	must(t, os.Rename(dir, dir+"-old"))
 	must(t, os.Mkdir(dir, 0o755))
