@@ -196,7 +196,8 @@ func launchWorker(ctx context.Context, outer backend.Backend, l backend.Launch) 
 			err = fmt.Errorf("it ended: %s %s", o.Outcome.Status, o.Outcome.Reason)
 		}
 		w.ended, w.left = err, o.Artifacts
-		for _, c := range []io.Closer{in, out, to, from, l.Resolution} {
+		// What the worker said last may still have to be read: from stays.
+		for _, c := range []io.Closer{in, out, to, l.Resolution} {
 			c.Close()
 		}
 	}()
@@ -219,12 +220,14 @@ func (w *remote) within(ctx context.Context, act func() error) error {
 func (w *remote) kill() {
 	w.end()
 	<-w.gone
+	w.from.Close()
 }
 
 // close lets the worker end by itself, having nothing to do.
 func (w *remote) close() {
 	w.to.Close()
 	<-w.gone
+	w.from.Close()
 }
 
 func (w *remote) alive() bool {
