@@ -70,6 +70,28 @@ func TestModuleThatDoesNotCheck(t *testing.T) {
 	})
 }
 
+// What a module chooses to call its functions does not fill reports, nor the
+// memory of who writes a stack of them.
+func TestNamesOfAnyLength(t *testing.T) {
+	long := strings.Repeat("n", 8<<20)
+	both(t, func(t *testing.T, h *host, wall string) {
+		names := slices.Concat(u(1), u(0), text(long))
+		custom := slices.Concat(text("name"), []byte{1}, u(uint32(len(names))), names)
+		traps := module(section(1, signature(nil, nil)), section(3, u(0)), section(6, []byte{0x7f, 1, 0x41, 0, 0x0b}), section(7, export("_start", 0, 0)),
+			section(10, code(noLocals, 0x23, 0, 0x41, 20, 0x46, 0x04, 0x40, 0x00, 0x0b, 0x23, 0, 0x41, 1, 0x6a, 0x24, 0, 0x10, 0)),
+			append(append([]byte{0}, u(uint32(len(custom)))...), custom...))
+		o := h.try(t.Context(), bvisor.Request{Spec: request(wall, moduleFile(t, traps), nil)}).ends(report.Failed, "trap: unreachable")
+		if o.Exit == nil || o.Exit.Trap == nil || len(o.Exit.Trap.Stack) < 20 || len(strings.Join(o.Exit.Trap.Stack, "")) > 100_000 {
+			t.Errorf("exit %.1000v", o.Exit)
+		}
+		bad := module(section(1, signature(nil, nil)), section(3, u(0)), section(7, export("_start", 0, 0), export(long, 0, 0)), section(10, code(noLocals, 0x6a)))
+		o = h.try(t.Context(), bvisor.Request{Spec: request(wall, moduleFile(t, bad), nil)})
+		if o.Outcome.Status != report.SetupFailed || !strings.HasPrefix(o.Outcome.Reason, "compile: invalid function") || len(o.Outcome.Reason) > 10_000 {
+			t.Errorf("outcome %.1000v", o.Outcome)
+		}
+	})
+}
+
 // The attempts of BUD-14 that are about the shape of a module: they compile and
 // end, or are refused; no worker dies of them.
 func TestModulesOfOddShape(t *testing.T) {

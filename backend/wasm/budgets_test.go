@@ -125,6 +125,32 @@ func TestMemory(t *testing.T) {
 	})
 }
 
+// Tables have a bound of their own, at which growing fails; what failed is not
+// counted as used. Without it a few bytes of a module could have the engine ask
+// for 32 GiB, which would end the process.
+func TestTablesAreBounded(t *testing.T) {
+	both(t, func(t *testing.T, h *host, wall string) {
+		grows := func(limits []byte, by uint32) string { // exits with 1 if it could
+			body := slices.Concat([]byte{0xd0, 0x70, 0x41}, signed(by), []byte{0xfc, 15, 0, 0x41, 0x7f, 0x47, 0x10, 0})
+			return moduleFile(t, module(section(1, signature(nil, nil), signature([]byte{0x7f}, nil)), section(2, imported(wasi, "proc_exit", 0, 1)), section(3, u(0)),
+				section(4, append([]byte{0x70}, limits...)), section(7, export("_start", 0, 1)), section(10, code(noLocals, body...))))
+		}
+		try := func(name string, change ...func(*spec.Spec)) outcome {
+			return h.try(context.Background(), bvisor.Request{Spec: request(wall, name, nil, change...)})
+		}
+		try(grows([]byte{0, 0}, 10_000_000)).ends(report.Failed, "exit status 1") // the control
+		for _, by := range []uint32{10_000_001, 1<<31 - 1, 1 << 31, 1<<32 - 2, 1<<32 - 1} {
+			try(grows([]byte{0, 0}, by)).completes()
+		}
+		try(grows([]byte{0, 1}, 10_000_000)).completes()
+		try(grows([]byte{0, 1}, 9_999_999)).ends(report.Failed, "exit status 1")
+		o := try(grows([]byte{1, 1, 1}, 1_000_000), budget(spec.Memory, 64<<20)).completes()
+		if used := *o.used(spec.Memory).Used; used != 8 {
+			t.Errorf("a table that did not grow takes %d bytes, expected 8", used)
+		}
+	})
+}
+
 func TestOutput(t *testing.T) {
 	both(t, func(t *testing.T, h *host, wall string) {
 		const limit = 10_500

@@ -9,13 +9,18 @@ import (
 	"github.com/bvisor/bvisor/report"
 )
 
-// mostDenials is how many different denials a report lists.
-const mostDenials = 256
+// A report lists so many different denials, of so many bytes in all: a guest
+// chooses how long its paths are.
+const (
+	mostDenials = 256
+	mostDenied  = 256 << 10
+)
 
 // denials are what host functions refused a guest, each with how often. They
 // see every attempt there is.
 type denials struct {
 	list    []report.DeniedAct
+	size    int // in bytes
 	dropped int64
 }
 
@@ -49,7 +54,8 @@ func (d *denials) add(act report.DeniedAct) {
 			return
 		}
 	}
-	if len(d.list) == mostDenials {
+	d.size += len(act.Act) + len(act.Path) + len(act.Allow)
+	if len(d.list) == mostDenials || d.size > mostDenied {
 		d.dropped++
 		return
 	}

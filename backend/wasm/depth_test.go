@@ -23,14 +23,16 @@ func nested(depth uint32, byTable bool) []byte {
 		section(7, export("_start", 0, 0)), section(9, []byte{0, 0x41, 0, 0x0b, 1, 0}), section(10, code(noLocals, count...)))
 }
 
-// signed is a positive number as an instruction has it.
+// signed is a number as an instruction has it.
 func signed(v uint32) []byte {
-	b := u(v)
-	if last := len(b) - 1; b[last]&0x40 != 0 {
-		b[last] |= 0x80
-		b = append(b, 0)
+	var b []byte
+	for n := int32(v); ; n >>= 7 {
+		if c := byte(n & 0x7f); n>>6 == 0 || n>>6 == -1 {
+			return append(b, c)
+		} else {
+			b = append(b, c|0x80)
+		}
 	}
-	return b
 }
 
 // Calls go exactly as deep as they may, and the report says how deep they went;

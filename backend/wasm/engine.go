@@ -36,6 +36,7 @@ func newEngine(ctx context.Context, cache wazero.CompilationCache) (*engine, err
 	meter := e.runtime.NewHostModuleBuilder(wasmmeter.HostModule)
 	meter.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(tick), []api.ValueType{api.ValueTypeI64}, []api.ValueType{api.ValueTypeI64}).Export(wasmmeter.Tick)
 	meter.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(grow), []api.ValueType{api.ValueTypeI32}, []api.ValueType{api.ValueTypeI32}).Export(wasmmeter.Grow)
+	meter.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(grown), []api.ValueType{api.ValueTypeI32}, []api.ValueType{api.ValueTypeI32}).Export(wasmmeter.Grown)
 	meter.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(deeper), nil, nil).Export(wasmmeter.Deeper)
 	if _, err := meter.Instantiate(ctx); err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
@@ -104,12 +105,18 @@ func unfit(m *wasmmeter.Module) []spec.Unfit {
 const mostUnfit = 64
 
 // printable keeps a name that the module chose fit for a plan.
-func printable(name string) string {
-	if len(name) > 200 {
-		name = name[:200] + "..."
+func printable(name string) string { return clipped(name, 200) }
+
+// clipped is a text with names in it that the module chose, of any length.
+func clipped(text string, most int) string {
+	if len(text) > most {
+		text = text[:most] + "..."
 	}
-	return strings.ToValidUTF8(name, "\uFFFD")
+	return strings.ToValidUTF8(text, "\uFFFD")
 }
+
+// mostError is how much is kept of what the engine says of a module.
+const mostError = 4096
 
 func typeText(t wasmmeter.Type) string {
 	words := func(types string) string {

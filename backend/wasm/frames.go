@@ -47,8 +47,10 @@ func largest(kind byte) uint32 {
 		return 1 << 30
 	case frameJob:
 		return 8 << 20 // arguments, environment, roots
-	case frameSetup, frameFailed, frameResult:
+	case frameSetup, frameFailed:
 		return 1 << 20
+	case frameResult:
+		return 8 << 20 // denials: a byte of theirs takes up to six as JSON
 	case frameStdout, frameStderr, frameData:
 		return 64 << 10
 	case frameWant:

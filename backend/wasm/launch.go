@@ -103,8 +103,8 @@ func (x *launch) done(phase string) {
 
 // fail ends the launch in a phase.
 func (x *launch) fail(phase string, err error) {
-	x.failed = err
-	x.phases = append(x.phases, report.Phase{Name: phase, Status: report.PhaseFailed, Call: err.Error()})
+	x.failed = errors.New(clipped(err.Error(), mostError))
+	x.phases = append(x.phases, report.Phase{Name: phase, Status: report.PhaseFailed, Call: x.failed.Error()})
 }
 
 func (x *launch) carryOut() (settle func()) {
@@ -186,6 +186,9 @@ func (x *launch) ran(r result) {
 func (x *launch) observe() report.Observation {
 	o := report.Observation{Kept: map[string][]byte{}, Denied: x.result.Denied, Artifacts: x.left}
 	o.Completeness = report.Completeness{Level: report.LevelComplete, Why: "a module reaches its host through functions that see every attempt"}
+	if x.result.lost {
+		o.Completeness = report.Completeness{Level: report.LevelPartial, Why: "the worker ended before it said what was refused"}
+	}
 	for _, name := range phaseNames {
 		at := slices.IndexFunc(x.phases, func(p report.Phase) bool { return p.Name == name })
 		if at < 0 {
@@ -262,6 +265,15 @@ func (x *launch) used(d spec.Dimension, o report.Observation) (int64, bool) {
 	switch d {
 	case spec.Wall:
 		return x.took, true
+	case spec.Output:
+		return x.output.written.Load(), true
+	case spec.Processes:
+		return 1, true
+	}
+	if x.result.lost {
+		return 0, false
+	}
+	switch d {
 	case spec.CPU:
 		return x.result.CPU, x.result.CPU >= 0
 	case spec.Fuel:
@@ -270,14 +282,10 @@ func (x *launch) used(d spec.Dimension, o report.Observation) (int64, bool) {
 		return x.result.Memory, true
 	case spec.Storage:
 		return x.result.Storage, true
-	case spec.Output:
-		return x.output.written.Load(), true
 	case spec.Handles:
 		return x.result.Handles, true
 	case spec.CallDepth:
 		return x.result.Depth, true
-	case spec.Processes:
-		return 1, true
 	}
 	return 0, false
 }
@@ -302,6 +310,8 @@ func (x *launch) facts(ran bool, o report.Observation) []report.Fact {
 		add(report.WorkloadLaunched, field("executable", x.plan.Resolved.Executable.Path), field("where", where))
 		add(report.EnvironmentLowered, field("leases", leases), field("variables", len(x.asked.Env)))
 		add(report.FilesystemLowered, field("roots", len(x.plan.Resolved.Roots)))
+	}
+	if ran && !x.result.lost {
 		add(report.FuelCounted, field("cost-model", wasmmeter.Version), field("units", x.result.Fuel))
 	}
 	for _, s := range o.Streams {

@@ -69,15 +69,36 @@ type result struct {
 	Depth    int64              `json:"depth"`   // of calls, at the most; 0 where it was not counted
 	Denied   []report.DeniedAct `json:"denied,omitempty"`
 	Run      int64              `json:"run"` // nanoseconds
+
+	lost bool // nobody is left who knows what was used and refused
 }
 
 // credible says whether a worker can have come to a result. What a worker that
-// was taken over makes up must at least be something that can happen.
-func (r *result) credible(j *job) bool {
+// was taken over makes up must at least be something that can happen, and that a
+// report can hold. Only a run that was asked to end may have none of its own.
+func (r *result) credible(j *job, asked bool) bool {
 	counts := func(n int64) bool { return n >= 0 && n <= spec.MaxLimit }
 	_, bounded := j.Limits[r.Exceeded]
-	return (r.Exceeded == "" || bounded) && (r.Trap == nil || r.Trap.Kind != "" && !r.Exited) && r.CPU >= -1 && r.CPU <= spec.MaxLimit &&
-		counts(r.Fuel) && counts(r.Memory) && counts(r.Storage) && counts(r.Handles) && counts(r.Depth) && len(r.Denied) <= mostDenials+1
+	if r.Exceeded != "" && !bounded || r.Trap != nil && (r.Trap.Kind == "" || r.Exited) || r.Exited && (r.Fault != "" || r.Unmade != "") ||
+		!asked && !r.Exited && r.Trap == nil && r.Exceeded == "" && r.Fault == "" && r.Unmade == "" || r.CPU < -1 || r.CPU > spec.MaxLimit || len(r.Denied) > mostDenials+1 {
+		return false
+	}
+	for _, n := range []int64{r.Fuel, r.Memory, r.Storage, r.Handles, r.Depth} {
+		if !counts(n) {
+			return false
+		}
+	}
+	size := len(r.Fault) + len(r.Unmade)
+	if r.Trap != nil {
+		size += len(r.Trap.Kind) + len(strings.Join(r.Trap.Stack, ""))
+	}
+	for _, d := range r.Denied {
+		if !counts(d.Times) || d.Times == 0 || d.Mechanism != mechanismName || d.Observed || d.At != "" || d.Program != "" {
+			return false
+		}
+		size += len(d.Act) + len(d.Path) + len(d.Allow)
+	}
+	return size <= 2*mostDenied
 }
 
 // quantum is after how many units of fuel a guest calls its host: some tens of
@@ -111,7 +132,9 @@ type run struct {
 	cpu     threadTime
 	memory  int64 // in use
 	most    int64
-	depth   int64 // of calls, at the most
+	tables  uint64 // elements of them
+	wanted  uint32 // elements that a table is about to grow by
+	depth   int64  // of calls, at the most
 }
 
 type runKey struct{}
@@ -151,7 +174,8 @@ func (e *engine) execute(ctx context.Context, code wazero.CompiledModule, tables
 	defer view.Close()
 	defer process.Close()
 	r.process = process
-	r.hold(int64(min(tables, 1<<40)) * elementSize)
+	r.tables = tables
+	r.hold(int64(tables) * elementSize)
 	r.ctx = process.Context(r.ctx)
 	m, err := e.runtime.InstantiateModule(experimental.WithMemoryAllocator(r.ctx, r), code, instance)
 	if err == nil {
@@ -233,24 +257,35 @@ func (r *run) result(err error, m api.Module) result {
 	return res
 }
 
-// trapOf reads what the engine says of a trap. What is none is a fault.
+// outOfBounds is how the engine reports a data segment that does not fit: nothing
+// runs yet, so there is no stack.
+const outOfBounds = "out of bounds memory access"
+
+// trapOf reads what the engine says of a trap. What is none is a fault. That of
+// a start function comes wrapped, and a stack overflow without its stack.
 func trapOf(err error) (trap *report.Trap, fault string) {
-	text := err.Error()
-	if text == report.StackOverflow { // wazero says no more of it
-		return &report.Trap{Kind: report.StackOverflow}, ""
-	}
-	kind, stack, _ := strings.Cut(text, "\nwasm stack trace:\n")
-	kind, ok := strings.CutPrefix(kind, "wasm error: ")
-	if !ok {
-		return nil, text
-	}
-	trap = &report.Trap{Kind: kind}
-	for _, line := range strings.Split(stack, "\n") {
-		if line = strings.TrimPrefix(strings.TrimSpace(line), "."); line != "" {
-			trap.Stack = append(trap.Stack, printable(line))
+	for e := err; e != nil; e = errors.Unwrap(e) {
+		text := e.Error()
+		switch {
+		case text == report.StackOverflow:
+			return &report.Trap{Kind: report.StackOverflow}, ""
+		case strings.HasPrefix(text, "data[") && strings.HasSuffix(text, "]: "+outOfBounds):
+			return &report.Trap{Kind: outOfBounds}, ""
 		}
+		kind, stack, _ := strings.Cut(text, "\nwasm stack trace:\n")
+		kind, ok := strings.CutPrefix(kind, "wasm error: ")
+		if !ok {
+			continue
+		}
+		trap = &report.Trap{Kind: kind}
+		for line := range strings.SplitSeq(stack, "\n") {
+			if line = strings.TrimPrefix(strings.TrimSpace(line), "."); line != "" {
+				trap.Stack = append(trap.Stack, printable(line))
+			}
+		}
+		return trap, ""
 	}
-	return trap, ""
+	return nil, clipped(err.Error(), mostError)
 }
 
 // tick is what a guest calls every quantum: it is where a deadline and
@@ -304,19 +339,42 @@ func deeper(ctx context.Context, _ api.Module, _ []uint64) {
 // elementSize is what an element of a table takes.
 const elementSize = 8
 
-// grow is called before a table grows.
+// failed is what table.grow answers where it did nothing, and what it always
+// fails with as the number of elements.
+const failed = 1<<32 - 1
+
+// grow is called before a table grows, and says by how much. The engine's own
+// bound is 32 GiB of elements, which it asks Go for: that ends the process.
 func grow(ctx context.Context, _ api.Module, stack []uint64) {
 	r := runOf(ctx)
-	r.hold(int64(uint32(stack[0])) * elementSize)
 	r.look()
+	r.wanted = uint32(stack[0])
+	if r.tables+uint64(r.wanted) > wasmmeter.MaxElements {
+		stack[0] = failed
+		return
+	}
+	r.room(int64(r.wanted) * elementSize)
 }
 
-// hold accounts for memory that the guest is about to have, or gives back.
-func (r *run) hold(more int64) {
+// grown is called with what table.grow answered.
+func grown(ctx context.Context, _ api.Module, stack []uint64) {
+	if r := runOf(ctx); uint32(stack[0]) != failed {
+		r.tables += uint64(r.wanted)
+		r.hold(int64(r.wanted) * elementSize)
+	}
+}
+
+// room ends a run that is about to have more memory than it may.
+func (r *run) room(more int64) {
 	if r.memory+more > r.job.limit(spec.Memory) {
 		r.most = max(r.most, r.memory+more)
 		panic(&breach{spec.Memory})
 	}
+}
+
+// hold accounts for memory that the guest is about to have, or gives back.
+func (r *run) hold(more int64) {
+	r.room(more)
 	r.memory += more
 	r.most = max(r.most, r.memory)
 }

@@ -85,6 +85,25 @@ func TestSocketsAreDeniedAndRecorded(t *testing.T) {
 	})
 }
 
+// Denied attempts that are more, or longer, than a report lists are counted all
+// the same, and their list is bounded.
+func TestManyLongDenials(t *testing.T) {
+	both(t, func(t *testing.T, h *host, wall string) {
+		o := h.run(wall, []string{"ask", "/no"}).completes()
+		times, size := int64(0), 0
+		for _, d := range o.Denied {
+			times += d.Times
+			size += len(d.Act) + len(d.Path) + len(d.Allow)
+		}
+		if times != 400 || len(o.Denied) < 10 || size > 300<<10 || o.Completeness.Level != report.LevelComplete {
+			t.Errorf("%d denials of %d attempts in %d bytes, %s", len(o.Denied), times, size, o.Completeness.Level)
+		}
+		if last := o.Denied[max(len(o.Denied)-1, 0)]; last.Path != "" || last.Times < 100 {
+			t.Errorf("the last entry is %+v", last)
+		}
+	})
+}
+
 // A budget of handles is how many descriptors may be open; the report has how
 // many were.
 func TestHandles(t *testing.T) {

@@ -47,7 +47,7 @@ func (w *worker) work() error {
 		return err
 	}
 	if err := w.prepare(); err != nil {
-		return errors.Join(err, w.send(frameFailed, []byte(err.Error())))
+		return errors.Join(err, w.send(frameFailed, []byte(clipped(err.Error(), mostError))))
 	}
 	if err := w.send(frameReady, nil); err != nil {
 		return err

@@ -186,6 +186,9 @@ func TestWorkerThatDoesNotAnswer(t *testing.T) {
 		if got.Outcome.Status != want {
 			t.Errorf("%s: outcome %+v, expected %s", act, got.Outcome, want)
 		}
+		if got.Completeness.Level != report.LevelPartial {
+			t.Errorf("%s: the list of denied attempts is %s", act, got.Completeness.Level)
+		}
 		h.Wait()
 		if left := processes(t, act); len(left) != 0 {
 			t.Errorf("%s: %v are left", act, left)
@@ -230,6 +233,12 @@ func TestWarmWorkers(t *testing.T) {
 	other := processes(t, "worker-warm")
 	if len(other) != 2 || !slices.Contains(other, first[0]) {
 		t.Errorf("workers %v after a run with another grant, %v before", other, first)
+	}
+	// Another module, and another form of the same: of each a worker of its own.
+	h.try(t.Context(), bvisor.Request{Spec: request("worker", answers(t), nil)}).ends(report.Failed, "exit status 42")
+	h.run("worker", []string{"nothing"}, budget(spec.CallDepth, 1<<20)).completes()
+	if all := processes(t, "worker-warm"); len(all) != 4 {
+		t.Errorf("workers %v after runs of another module and another form, %v before", all, other)
 	}
 	// The same name is another directory now: the worker's boundary has the old one.
 	must(t, os.Rename(dir, dir+"-old"))

@@ -196,7 +196,8 @@ func launchWorker(ctx context.Context, outer backend.Backend, l backend.Launch) 
 			err = fmt.Errorf("it ended: %s %s", o.Outcome.Status, o.Outcome.Reason)
 		}
 		w.ended, w.left = err, o.Artifacts
-		for _, c := range []io.Closer{in, out, to, from, l.Resolution} {
+		// What the worker said last may still have to be read: from stays.
+		for _, c := range []io.Closer{in, out, to, l.Resolution} {
 			c.Close()
 		}
 	}()
@@ -219,12 +220,14 @@ func (w *remote) within(ctx context.Context, act func() error) error {
 func (w *remote) kill() {
 	w.end()
 	<-w.gone
+	w.from.Close()
 }
 
 // close lets the worker end by itself, having nothing to do.
 func (w *remote) close() {
 	w.to.Close()
 	<-w.gone
+	w.from.Close()
 }
 
 func (w *remote) alive() bool {
@@ -295,8 +298,9 @@ func (w *remote) ready(ctx context.Context, m *module, c *cache) error {
 // run has the worker carry out one job. Afterwards the worker can be used again
 // if again says so.
 func (w *remote) run(ctx context.Context, j *job, s streams, grace time.Duration) (res result, again bool, err error) {
+	lost := result{CPU: -1, lost: true} // until there is one that can be believed
 	if err := w.sendJSON(frameJob, j); err != nil {
-		return res, false, err
+		return lost, false, err
 	}
 	// First it is asked to end, then its boundary is.
 	enough := sync.OnceFunc(func() {
@@ -316,8 +320,8 @@ func (w *remote) run(ctx context.Context, j *job, s streams, grace time.Duration
 	over := spec.Dimension("")
 	for {
 		kind, contents, err := w.receive()
-		if err != nil {
-			return result{Exceeded: over, CPU: -1}, false, err
+		if lost.Exceeded = over; err != nil {
+			return lost, false, err
 		}
 		switch kind {
 		case frameStdout, frameStderr:
@@ -331,19 +335,21 @@ func (w *remote) run(ctx context.Context, j *job, s streams, grace time.Duration
 			}
 		case frameWant:
 			if len(contents) != 4 {
-				return res, false, errors.New("a frame that is cut short")
+				return lost, false, errors.New("a frame that is cut short")
 			}
-			asked.Add(1)
+			if asked.Add(1)-answered.Load() > mostAsked {
+				return lost, false, errors.New("it asks for input again and again before it has any")
+			}
 			go func() {
 				defer answered.Add(1)
 				w.answer(s.stdin, min(binary.BigEndian.Uint32(contents), largest(frameData)))
 			}()
 		case frameResult:
 			if err := json.Unmarshal(contents, &res); err != nil {
-				return res, false, err
+				return lost, false, err
 			}
-			if !res.credible(j) {
-				return result{CPU: -1}, false, errors.New("a result that cannot be")
+			if !res.credible(j, ctx.Err() != nil || over != "") {
+				return lost, false, errors.New("a result that cannot be")
 			}
 			if over != "" {
 				res.Exceeded, res.Exited, res.Trap = over, false, nil
@@ -352,10 +358,14 @@ func (w *remote) run(ctx context.Context, j *job, s streams, grace time.Duration
 			again = ended() && over == "" && asked.Load() == answered.Load() && res.Fault == ""
 			return res, again, w.send(frameReady, nil)
 		default:
-			return res, false, fmt.Errorf("a frame %q during a run", kind)
+			return lost, false, fmt.Errorf("a frame %q during a run", kind)
 		}
 	}
 }
+
+// mostAsked is how often input may be asked for at one time. Once is what there
+// is a use for; an answer may be there before it is counted.
+const mostAsked = 64
 
 // answer reads standard input for the worker.
 func (w *remote) answer(stdin io.Reader, n uint32) {

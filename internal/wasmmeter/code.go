@@ -313,6 +313,8 @@ func (f *function) prefixed(from int) {
 		f.cost += costGrow
 		f.sized(from)
 		f.body = appendU32(append(f.body, 0x10), f.pass.imported+1) // call Grow
+		f.keep()
+		f.body = appendU32(append(f.body, 0x10), f.pass.imported+2) // call Grown
 	case 16: // table.size
 		f.u32()
 	case 17: // table.fill

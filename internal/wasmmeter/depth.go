@@ -49,7 +49,7 @@ func (f *function) enter(t Type) {
 	b := appendU32(append(f.out, 0x23), room)               // global.get
 	b = appendU32(append(b, 0x04, 0x40, 0x23), room)        // if, global.get
 	b = appendU32(append(b, 0x41, 1, 0x6b, 0x24), room)     // i32.const 1, i32.sub, global.set
-	b = appendU32(append(b, 0x05, 0x10), f.pass.imported+2) // else, call Deeper
+	b = appendU32(append(b, 0x05, 0x10), f.pass.imported+3) // else, call Deeper
 	b = append(b, 0x0b, 0x02)                               // end, block
 	switch len(t.Results) {
 	case 0:

@@ -28,7 +28,7 @@ func (w *watcher) After(context.Context, api.Module, api.FunctionDefinition, []u
 func (w *watcher) Abort(context.Context, api.Module, api.FunctionDefinition, error) { w.now-- }
 
 // watched calls function f of a module as it is.
-func watched(t *testing.T, binary []byte, args ...uint64) (results []uint64, failed error, deepest int) {
+func watched(t *testing.T, binary []byte, args ...uint64) (results []uint64, deepest int, failed error) {
 	t.Helper()
 	w := &watcher{}
 	ctx := experimental.WithFunctionListenerFactory(t.Context(), w)
@@ -37,7 +37,7 @@ func watched(t *testing.T, binary []byte, args ...uint64) (results []uint64, fai
 		t.Fatal(err)
 	}
 	results, failed = inst.ExportedFunction("f").Call(ctx, args...)
-	return results, failed, w.most
+	return results, w.most, failed
 }
 
 // leaving are modules whose function f calls another one a times, which is left
@@ -86,7 +86,7 @@ func leaving() [][]byte {
 func TestEveryExitIsCounted(t *testing.T) {
 	for i, m := range leaving() {
 		for _, args := range [][]uint64{{0, 0}, {3, 0}, {7, 5}} {
-			want, failed, deepest := watched(t, m, args...)
+			want, deepest, failed := watched(t, m, args...)
 			if failed != nil || deepest < 2 && (args[0] > 0 || args[1] > 0) {
 				t.Fatalf("control: module %d of %v went %d deep (%v)", i, args, deepest, failed)
 			}

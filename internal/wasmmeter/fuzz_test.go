@@ -90,7 +90,7 @@ func FuzzResultsAreEqual(f *testing.F) {
 		all := append(corpus(), leaving()...)
 		binary := all[int(which)%len(all)]
 		args := []uint64{uint64(a % 1500), uint64(b % 1500)}
-		want, failed, deepest := watched(t, binary, args...)
+		want, deepest, failed := watched(t, binary, args...)
 		var used []int64
 		for _, form := range forms {
 			for _, quantum := range []int64{1, 1 << 16} {

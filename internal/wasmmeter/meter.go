@@ -5,7 +5,7 @@
 // nor the collector of the Go process gets a word in. A module that has been
 // through this pass asks for both by itself.
 //
-// The pass adds two imported functions, one exported global and two locals to
+// The pass adds three imported functions, one exported global and two locals to
 // each function. A function is cut into regions: stretches of code that are
 // entered at their beginning only. At the beginning of each, what the region costs is
 // taken from the global, and where that goes below zero the host is called.
@@ -25,14 +25,15 @@ import (
 
 // Version changes whenever equal modules are rewritten in another way, or cost
 // another number of units.
-const Version = 1
+const Version = 2
 
-// The names of what the pass adds. HostModule exports Tick, Grow and Deeper to
-// the guest; Fuel is the exported global.
+// The names of what the pass adds. HostModule exports the functions to the guest;
+// Fuel is the exported global.
 const (
 	HostModule = "bvisor:meter"
 	Tick       = "tick"   // (i64 left) -> (i64 left): what was left, below zero, for what there is from now on
-	Grow       = "grow"   // (i32 elements) -> (i32 elements): called before a table grows
+	Grow       = "grow"   // (i32 elements) -> (i32 elements): called before a table grows, for how many are asked for
+	Grown      = "grown"  // (i32 answer) -> (i32 answer): called with what table.grow answered
 	Deeper     = "deeper" // (): in the form Depth, called where one more function is under way than ever before
 	Fuel       = "bvisor:fuel"
 )
@@ -50,7 +51,8 @@ const (
 const (
 	MaxSize      = 64 << 20
 	MaxFunctions = 100_000
-	MaxLocals    = 50_000 // of one function, parameters among them
+	MaxLocals    = 50_000     // of one function, parameters among them
+	MaxElements  = 10_000_000 // of all tables, as browsers have it for each
 )
 
 // Why names the rule that a module breaks.
@@ -124,9 +126,9 @@ func Instrument(binary []byte, form Form) (m *Module, err error) {
 	if len(binary) > MaxSize {
 		return nil, &Error{TooLarge, MaxSize, fmt.Sprintf("the module has %d bytes, at most %d are read", len(binary), MaxSize)}
 	}
-	p := &pass{reader: reader{all: binary, end: len(binary)}, form: form, added: 2}
+	p := &pass{reader: reader{all: binary, end: len(binary)}, form: form, added: 3}
 	if form == Depth {
-		p.added = 3
+		p.added = 4
 	}
 	p.header()
 	p.sections()

@@ -23,8 +23,9 @@ type host struct {
 	quantum, limit int64
 	granted, used  int64
 	ticks          int
-	depth, deepest int // the deepest so far, and how deep it may be; 0 is any depth
-	grown          []uint64
+	depth, deepest int      // the deepest so far, and how deep it may be; 0 is any depth
+	grown          []uint64 // what tables were to grow by, and what came of it
+	may            uint64   // grow by; 0 is as much as they like
 }
 
 var errLimit = errors.New("limit")
@@ -56,9 +57,14 @@ func engine(t testing.TB, h *host) wazero.Runtime {
 	t.Cleanup(func() { r.Close(context.Background()) })
 	b := r.NewHostModuleBuilder(wasmmeter.HostModule)
 	b.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(h.tick), []api.ValueType{api.ValueTypeI64}, []api.ValueType{api.ValueTypeI64}).Export(wasmmeter.Tick)
-	b.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(func(_ context.Context, _ api.Module, stack []uint64) {
-		h.grown = append(h.grown, stack[0])
-	}), []api.ValueType{api.ValueTypeI32}, []api.ValueType{api.ValueTypeI32}).Export(wasmmeter.Grow)
+	for _, name := range []string{wasmmeter.Grow, wasmmeter.Grown} {
+		b.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(func(_ context.Context, _ api.Module, stack []uint64) {
+			h.grown = append(h.grown, stack[0])
+			if name == wasmmeter.Grow && h.may > 0 {
+				stack[0] = h.may
+			}
+		}), []api.ValueType{api.ValueTypeI32}, []api.ValueType{api.ValueTypeI32}).Export(name)
+	}
 	b.NewFunctionBuilder().WithGoModuleFunction(api.GoModuleFunc(h.deeper), nil, nil).Export(wasmmeter.Deeper)
 	if _, err := b.Instantiate(t.Context()); err != nil {
 		t.Fatal(err)
@@ -145,14 +151,21 @@ func TestRecursionCosts(t *testing.T) {
 	}
 }
 
-// table.grow tells the host how many elements it wants, before it has them.
+// table.grow tells the host how many elements it wants, before it has them, and
+// what came of it afterwards. The host may have it grow by another number.
 func TestTableGrowIsAnnounced(t *testing.T) {
-	h := unlimited()
 	m := module(section(1, signature(nil, []byte{i32})), section(3, u(0)), section(4, []byte{0x70, 0, 1}),
 		section(7, export("f", 0, 0)), section(10, code(noLocals, 0xd0, 0x70, 0x41, 5, 0xfc, 15, 0)))
-	got, err := call(t, h, m)
-	if err != nil || !slices.Equal(got, []uint64{1}) || !slices.Equal(h.grown, []uint64{5}) {
-		t.Errorf("table.grow gave %v (%v), announced %v", got, err, h.grown)
+	const failed = 1<<32 - 1
+	for may, answer := range map[uint64]uint64{0: 1, 2: 1, failed: failed} {
+		for _, form := range forms {
+			h := unlimited()
+			h.may = may
+			got, err := callIn(t, form, h, m)
+			if err != nil || !slices.Equal(got, []uint64{answer}) || !slices.Equal(h.grown, []uint64{5, answer}) {
+				t.Errorf("%s, by %d: table.grow gave %v (%v), announced %v", form, int32(may), got, err, h.grown)
+			}
+		}
 	}
 }
 
@@ -169,7 +182,7 @@ func TestAddedIndicesAreOutOfReach(t *testing.T) {
 		"label of some":    function(nil, nil, noLocals, 0x41, 0, 0x0d, 1),
 		"label in a table": function(nil, nil, noLocals, 0x41, 0, 0x0e, 1, 0, 1),
 		"label in a block": function(nil, nil, noLocals, 0x02, 0x40, 0x0c, 2, 0x0b),
-		"call the meter":   function(nil, nil, noLocals, 0x10, 3),
+		"call the meter":   function(nil, nil, noLocals, 0x10, 4),
 		"global.get":       function(nil, nil, noLocals, 0x23, 0, 0x1a),
 		"local of the own": function(nil, nil, noLocals, 0x20, 0, 0x1a),
 		"call of a host's": function(nil, nil, noLocals, 0x10, 1),
@@ -212,6 +225,7 @@ func TestWhatIsNotKnownIsRefused(t *testing.T) {
 		"twice":         {wasmmeter.Invalid, module(section(1), section(1))},
 		"out of order":  {wasmmeter.Invalid, module(section(3), section(1))},
 		"locals":        {wasmmeter.TooLarge, function(nil, nil, []byte{1, 0xff, 0xff, 0xff, 0xff, 0x0f, i32})},
+		"tables":        {wasmmeter.TooLarge, module(section(4, slices.Concat([]byte{0x70, 0}, u(wasmmeter.MaxElements)), []byte{0x70, 0, 1}))},
 		"functions":     {wasmmeter.TooMany, module(section(1, signature(nil, nil)), tooMany)},
 		"cut short":     {wasmmeter.Invalid, spin[:len(spin)-2]},
 		"behind an end": {wasmmeter.Invalid, function(nil, nil, noLocals, 0x0b, 0x01)},
@@ -258,8 +272,8 @@ func TestFunctionsMove(t *testing.T) {
 	if want := (wasmmeter.Import{Module: "env", Name: "h", Type: wasmmeter.Type{Results: "\x7f"}}); !slices.Equal(out.Imports, []wasmmeter.Import{want}) {
 		t.Errorf("imports %+v", out.Imports)
 	}
-	if !strings.Contains(string(out.Binary), "\x03\x05forty") {
-		t.Error("the name of function 1 is not that of function 3 now")
+	if !strings.Contains(string(out.Binary), "\x04\x05forty") {
+		t.Error("the name of function 1 is not that of function 4 now")
 	}
 }
 

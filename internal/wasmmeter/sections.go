@@ -3,6 +3,7 @@ package wasmmeter
 import (
 	"bytes"
 	"slices"
+	"strings"
 )
 
 // Sections of a module (WebAssembly Core Specification 2.0, 5.5).
@@ -220,9 +221,9 @@ func (p *pass) importSection(r *reader) []byte {
 		p.imports = append(p.imports, i)
 	}
 	b := longer(n, p.added, r.copied(from))
-	for i, name := range []string{Tick, Grow, Deeper}[:p.added] {
+	for i, name := range []string{Tick, Grow, Grown, Deeper}[:p.added] {
 		b = appendName(appendName(b, HostModule), name)
-		b = appendU32(append(b, KindFunction), uint32(len(p.types)+i))
+		b = appendU32(append(b, KindFunction), uint32(len(p.types)+[]int{0, 1, 1, 2}[i]))
 	}
 	return b
 }
@@ -246,6 +247,9 @@ func (p *pass) tableSection(r *reader) []byte {
 	from := r.pos
 	for range n {
 		p.elements += uint64(r.tableType())
+	}
+	if p.elements > MaxElements {
+		r.fail(TooLarge, "its tables have %d elements to begin with, expected at most %d", p.elements, MaxElements)
 	}
 	return append(appendU32(nil, n), r.copied(from)...)
 }
@@ -305,7 +309,10 @@ func (p *pass) constant(out []byte, r *reader) []byte {
 
 func (p *pass) globalSection(r *reader) []byte {
 	n := r.count()
-	b := appendU32(nil, n+p.added-1)
+	b := appendU32(nil, n+1)
+	if p.form == Depth {
+		b = appendU32(nil, n+2)
+	}
 	own := uint32(0)
 	for range n {
 		from := r.pos
@@ -420,6 +427,17 @@ func (p *pass) dataSection(r *reader) []byte {
 	return b
 }
 
+// mostName is how much is kept of a name. The engine writes it into a stack trace
+// once for each frame.
+const mostName = 200
+
+func short(name string) string {
+	if len(name) > mostName {
+		return strings.ToValidUTF8(name[:mostName], "") + "..."
+	}
+	return name
+}
+
 // nameSection keeps the names of functions, for stack traces. What cannot be
 // read of it is left out: it is for people.
 func (p *pass) nameSection(r reader) {
@@ -440,7 +458,7 @@ func (p *pass) nameSection(r reader) {
 		list := appendU32(nil, n)
 		for range n {
 			index := p.moved(&body, body.u32())
-			list = appendName(appendU32(list, index), body.name())
+			list = appendName(appendU32(list, index), short(body.name()))
 		}
 		body.done("the list of names")
 		b := appendU32(append(appendName(nil, "name"), 1), uint32(len(list)))

@@ -100,6 +100,10 @@ func act(args []string) error {
 			return err
 		}
 		fmt.Println(begun.UTC().Year(), info.ModTime().UTC().Year())
+	case "ask": // for many long names
+		for i := range 400 {
+			_, _ = os.Stat(fmt.Sprint(args[1], i) + strings.Repeat("/\x01", 1900))
+		}
 	case "fill":
 		n, err := strconv.Atoi(args[2])
 		if err != nil {
