@@ -32,7 +32,9 @@ type job struct {
 	Random spec.Random              `json:"random"`
 	Seed   string                   `json:"seed"` // of seeded random numbers
 	Roots  []root                   `json:"roots"`
-	Dir    string                   `json:"dir"` // in the guest's view; empty is none
+	Dir    string                   `json:"dir"`    // in the guest's view; empty is none
+	Stdout bool                     `json:"stdout"` // somebody wants to see it
+	Stderr bool                     `json:"stderr"`
 	Limits map[spec.Dimension]int64 `json:"limits"`
 }
 
@@ -69,6 +71,11 @@ type result struct {
 	Depth    int64              `json:"depth"`   // of calls, at the most; 0 where it was not counted
 	Denied   []report.DeniedAct `json:"denied,omitempty"`
 	Run      int64              `json:"run"` // nanoseconds
+}
+
+// ended says whether there is a reason for which a run ended by itself.
+func (r *result) ended() bool {
+	return r.Exited || r.Trap != nil || r.Exceeded != "" || r.Fault != "" || r.Unmade != ""
 }
 
 // credible says whether a worker can have come to a result. What a worker that

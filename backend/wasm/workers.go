@@ -9,11 +9,9 @@ import (
 	"io"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/bvisor/bvisor/backend"
@@ -192,7 +190,8 @@ func launchWorker(ctx context.Context, outer backend.Backend, l backend.Launch) 
 		defer close(w.gone)
 		o, settle, err := outer.Launch(life, l)
 		settle()
-		if err == nil && o.Outcome.Status != report.Completed {
+		ours := life.Err() != nil && o.Outcome.Status == report.Killed
+		if err == nil && o.Outcome.Status != report.Completed && !ours {
 			err = fmt.Errorf("it ended: %s %s", o.Outcome.Status, o.Outcome.Reason)
 		}
 		w.ended, w.left = err, o.Artifacts
@@ -215,15 +214,10 @@ func (w *remote) within(ctx context.Context, act func() error) error {
 	return err
 }
 
-// kill ends the worker's boundary and returns when nothing is left of it.
+// kill ends the worker's boundary and returns when nothing is left of it. It is
+// how every worker ends: one that was taken over would not end when it is asked to.
 func (w *remote) kill() {
 	w.end()
-	<-w.gone
-}
-
-// close lets the worker end by itself, having nothing to do.
-func (w *remote) close() {
-	w.to.Close()
 	<-w.gone
 }
 
@@ -239,19 +233,21 @@ func (w *remote) alive() bool {
 // prepare has a new worker make the module ready.
 func (w *remote) prepare(ctx context.Context, m *module, c *cache) error {
 	return w.within(ctx, func() error {
-		if m.kept != nil {
-			code, err := readWhole(filepath.Join(m.kept.dir, m.kept.File), m.kept.Code)
-			if err == nil {
-				return w.set(setup{File: m.kept.File, Elements: m.elements, Scratch: workerScratch}, m.kept.stub, code)
-			}
-			if err := m.recount(c); err != nil {
-				return err
-			}
-		}
-		if err := w.set(setup{Elements: m.elements, Scratch: workerScratch}, m.metered, nil); err != nil {
+		kept, code, err := m.compiled(ctx, c)
+		if err != nil {
 			return err
 		}
-		return nil
+		s := setup{Elements: m.elements, Scratch: workerScratch}
+		if kept == nil {
+			err = w.set(s, m.metered, nil)
+		} else {
+			s.File = kept.File
+			err = w.set(s, kept.stub, code)
+		}
+		if err != nil {
+			return err
+		}
+		return w.ready(ctx, m, c, kept == nil)
 	})
 }
 
@@ -268,54 +264,57 @@ func (w *remote) set(s setup, module, code []byte) error {
 	return nil
 }
 
+// mostSaid bounds what a worker can have written into a report.
+const mostSaid = 4096
+
 // ready waits until the module is compiled, and keeps the code of one that was
 // not before. It comes from before the module ran.
-func (w *remote) ready(ctx context.Context, m *module, c *cache) error {
-	return w.within(ctx, func() error {
-		for {
-			kind, contents, err := w.receive()
-			switch {
-			case err != nil:
-				return err
-			case kind == frameReady:
-				return nil
-			case kind == frameFailed:
-				return errors.New(string(contents))
-			case kind == frameCode && m.kept == nil:
-				if c != nil {
-					_ = c.put(ctx, m, contents) // the next worker compiles again
-				}
-			default:
-				return fmt.Errorf("a frame %q instead of a compiled module", kind)
-			}
+func (w *remote) ready(ctx context.Context, m *module, c *cache, compiles bool) error {
+	kinds := []byte{frameReady, frameFailed}
+	if compiles {
+		kinds = append(kinds, frameCode)
+	}
+	for {
+		kind, contents, err := w.receive(kinds...)
+		switch {
+		case err != nil:
+			return err
+		case kind == frameFailed:
+			return errors.New(strings.ToValidUTF8(string(contents[:min(len(contents), mostSaid)]), "\uFFFD"))
+		case kind == frameReady:
+			return nil
 		}
-	})
+		if c != nil {
+			_ = c.put(ctx, m, contents) // the next worker compiles again
+		}
+		kinds = kinds[:2] // once
+	}
 }
 
 // run has the worker carry out one job. Afterwards the worker can be used again
 // if again says so.
+//
+// The worker may read nothing of what it is sent. So whatever waits here for it
+// ends with its boundary, and that does not wait for anything.
 func (w *remote) run(ctx context.Context, j *job, s streams, grace time.Duration) (res result, again bool, err error) {
-	if err := w.sendJSON(frameJob, j); err != nil {
-		return res, false, err
-	}
 	// First it is asked to end, then its boundary is.
 	enough := sync.OnceFunc(func() {
+		end := time.AfterFunc(grace, w.end)
 		go func() {
 			_ = w.send(frameCancel, nil) // it may be gone
-			t := time.NewTimer(grace)
-			defer t.Stop()
-			select {
-			case <-t.C:
-				w.end()
-			case <-w.gone:
-			}
+			<-w.gone
+			end.Stop()
 		}()
 	})
-	ended := context.AfterFunc(ctx, enough)
-	var asked, answered atomic.Int64
+	stop := context.AfterFunc(ctx, enough)
+	defer stop()
+	if err := w.sendJSON(frameJob, j); err != nil {
+		return result{CPU: -1}, false, err
+	}
+	reading := make(chan struct{}, 1) // full while standard input is read
 	over := spec.Dimension("")
 	for {
-		kind, contents, err := w.receive()
+		kind, contents, err := w.receive(frameStdout, frameStderr, frameWant, frameResult)
 		if err != nil {
 			return result{Exceeded: over, CPU: -1}, false, err
 		}
@@ -333,26 +332,29 @@ func (w *remote) run(ctx context.Context, j *job, s streams, grace time.Duration
 			if len(contents) != 4 {
 				return res, false, errors.New("a frame that is cut short")
 			}
-			asked.Add(1)
+			select {
+			case reading <- struct{}{}: // one that asks again must take the answer first
+			case <-w.gone:
+				return result{Exceeded: over, CPU: -1}, false, errors.New("it ended while it was to be answered")
+			}
 			go func() {
-				defer answered.Add(1)
+				defer func() { <-reading }()
 				w.answer(s.stdin, min(binary.BigEndian.Uint32(contents), largest(frameData)))
 			}()
 		case frameResult:
 			if err := json.Unmarshal(contents, &res); err != nil {
 				return res, false, err
 			}
-			if !res.credible(j) {
+			if !res.credible(j) || over == "" && (res.Exceeded == spec.Output || !res.ended() && ctx.Err() == nil) {
 				return result{CPU: -1}, false, errors.New("a result that cannot be")
 			}
 			if over != "" {
 				res.Exceeded, res.Exited, res.Trap = over, false, nil
 			}
+			err := w.send(frameReady, nil)
 			// Once asked to end it is not used again: the frame may still be on its way.
-			again = ended() && over == "" && asked.Load() == answered.Load() && res.Fault == ""
-			return res, again, w.send(frameReady, nil)
-		default:
-			return res, false, fmt.Errorf("a frame %q during a run", kind)
+			again = stop() && over == "" && len(reading) == 0 && res.Fault == ""
+			return res, again, err
 		}
 	}
 }
@@ -396,11 +398,7 @@ func (x *launch) inWorker(m *module, s streams) (settle func()) {
 	}
 	x.done(phaseBegin)
 	if !w.warm {
-		err := w.prepare(x.ctx, m, c)
-		if err == nil {
-			err = w.ready(x.ctx, m, c)
-		}
-		if err != nil {
+		if err := w.prepare(x.ctx, m, c); err != nil {
 			x.fail(phaseCompile, err)
 			return w.kill
 		}
@@ -538,7 +536,7 @@ func (p *pool) keep(w *remote) {
 	}
 	p.mu.Unlock()
 	if surplus != nil {
-		surplus.close()
+		surplus.kill()
 	}
 }
 
@@ -550,7 +548,7 @@ func (p *pool) expire(w *remote) {
 	}
 	p.mu.Unlock()
 	if i >= 0 {
-		w.close()
+		w.kill()
 	}
 }
 
@@ -559,10 +557,13 @@ func (p *pool) close() error {
 	idle := p.idle
 	p.idle, p.closed = nil, true
 	p.mu.Unlock()
-	var errs []error
 	for _, w := range idle {
 		w.idle.Stop()
-		w.close()
+		w.end()
+	}
+	var errs []error
+	for _, w := range idle {
+		<-w.gone
 		errs = append(errs, w.ended)
 	}
 	return errors.Join(errs...)
