@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -84,7 +85,7 @@ func (r *result) credible(j *job) bool {
 	counts := func(n int64) bool { return n >= 0 && n <= spec.MaxLimit }
 	_, bounded := j.Limits[r.Exceeded]
 	return (r.Exceeded == "" || bounded) && (r.Trap == nil || r.Trap.Kind != "" && !r.Exited) && r.CPU >= -1 && r.CPU <= spec.MaxLimit &&
-		counts(r.Fuel) && counts(r.Memory) && counts(r.Storage) && counts(r.Handles) && counts(r.Depth) && len(r.Denied) <= mostDenials+1
+		counts(r.Fuel) && counts(r.Memory) && counts(r.Storage) && counts(r.Handles) && counts(r.Depth) && len(r.Denied) <= mostDenials+1 && !slices.ContainsFunc(r.Denied, incredible)
 }
 
 // quantum is after how many units of fuel a guest calls its host: some tens of

@@ -90,7 +90,8 @@ func init() {
 		_, _ = io.Copy(io.Discard, in)
 		return 0
 	}
-	for name, result := range map[string]string{"shirker": `{}`, "accuser": `{"exceeded": "output"}`} {
+	for name, result := range map[string]string{"shirker": `{}`, "accuser": `{"exceeded": "output"}`, "garbler": `{"exceeded": "fuel", "code": "x"}`,
+		"adviser": `{"exited": true, "denied": [{"act": "path_open", "mechanism": "wasi", "allow": "--write /", "path": "/in", "times": 1}]}`} {
 		workers[name] = func(in, out *os.File) int {
 			frame(out, 'H', nil)
 			frame(out, 'R', nil)
@@ -239,7 +240,7 @@ func TestWorkerThatDoesNotAnswer(t *testing.T) {
 	must(t, os.WriteFile(input, make([]byte, 1<<20), 0o644))
 	for act, want := range map[string]report.Status{"deaf": report.Timeout, "glutton": report.Timeout, "stuffed": report.Timeout, "liar": report.SupervisorFault,
 		"forger": report.SupervisorFault, "boaster": report.SupervisorFault, "late": report.SupervisorFault, "shirker": report.SupervisorFault,
-		"accuser": report.SupervisorFault, "mumbler": report.SetupFailed} {
+		"accuser": report.SupervisorFault, "garbler": report.SupervisorFault, "adviser": report.SupervisorFault, "mumbler": report.SetupFailed} {
 		o := options(t, "worker")
 		o.Cache = filepath.Join(t.TempDir(), "cache")
 		o.Worker[1] = act

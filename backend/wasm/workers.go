@@ -296,7 +296,9 @@ func (w *remote) ready(ctx context.Context, m *module, c *cache, compiles bool) 
 //
 // The worker may read nothing of what it is sent. So whatever waits here for it
 // ends with its boundary, and that does not wait for anything.
-func (w *remote) run(ctx context.Context, j *job, s streams, grace time.Duration) (res result, again bool, err error) {
+func (w *remote) run(ctx context.Context, j *job, s streams, grace time.Duration) (_ result, again bool, _ error) {
+	over := spec.Dimension("")
+	unknown := func(err error) (result, bool, error) { return result{Exceeded: over, CPU: -1}, false, err }
 	// First it is asked to end, then its boundary is.
 	enough := sync.OnceFunc(func() {
 		end := time.AfterFunc(grace, w.end)
@@ -309,14 +311,13 @@ func (w *remote) run(ctx context.Context, j *job, s streams, grace time.Duration
 	stop := context.AfterFunc(ctx, enough)
 	defer stop()
 	if err := w.sendJSON(frameJob, j); err != nil {
-		return result{CPU: -1}, false, err
+		return unknown(err)
 	}
 	reading := make(chan struct{}, 1) // full while standard input is read
-	over := spec.Dimension("")
 	for {
 		kind, contents, err := w.receive(frameStdout, frameStderr, frameWant, frameResult)
 		if err != nil {
-			return result{Exceeded: over, CPU: -1}, false, err
+			return unknown(err)
 		}
 		switch kind {
 		case frameStdout, frameStderr:
@@ -330,23 +331,24 @@ func (w *remote) run(ctx context.Context, j *job, s streams, grace time.Duration
 			}
 		case frameWant:
 			if len(contents) != 4 {
-				return res, false, errors.New("a frame that is cut short")
+				return unknown(errors.New("a frame that is cut short"))
 			}
 			select {
 			case reading <- struct{}{}: // one that asks again must take the answer first
 			case <-w.gone:
-				return result{Exceeded: over, CPU: -1}, false, errors.New("it ended while it was to be answered")
+				return unknown(errors.New("it ended while it was to be answered"))
 			}
 			go func() {
 				defer func() { <-reading }()
 				w.answer(s.stdin, min(binary.BigEndian.Uint32(contents), largest(frameData)))
 			}()
 		case frameResult:
+			var res result
 			if err := json.Unmarshal(contents, &res); err != nil {
-				return res, false, err
+				return unknown(err)
 			}
 			if !res.credible(j) || over == "" && (res.Exceeded == spec.Output || !res.ended() && ctx.Err() == nil) {
-				return result{CPU: -1}, false, errors.New("a result that cannot be")
+				return unknown(errors.New("a result that cannot be"))
 			}
 			if over != "" {
 				res.Exceeded, res.Exited, res.Trap = over, false, nil
