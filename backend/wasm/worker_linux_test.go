@@ -1,7 +1,9 @@
 package wasm_test
 
 import (
+	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -371,5 +373,49 @@ func TestGrantedAndExposed(t *testing.T) {
 		}
 		h.run("worker", []string{"write", c.may, "x"}, c.change...).completes()
 		must(t, os.Remove(dir+"/in/new"))
+	}
+}
+
+// Where a carve-out does not exist something holds its place, until the last of
+// the runs that need it has ended; no worker keeps it beyond that.
+func TestPlaceholdersOfManyRuns(t *testing.T) {
+	h := newHost(t, options(t, "worker"))
+	dir := tree(t, "file")
+	carved := []func(*spec.Spec){grant("rw", dir), grant(spec.AccessNone, dir+"/absent")}
+	there := func() bool { _, err := os.Lstat(dir + "/absent"); return err == nil }
+	out, said := io.Pipe()
+	ctx, end := context.WithCancel(t.Context())
+	first := make(chan outcome)
+	go func() {
+		first <- h.try(ctx, bvisor.Request{Spec: request("worker", place.guest, []string{"linger", dir + "/file", "x"}, carved...), Stdout: said, Stderr: io.Discard})
+	}()
+	_, err := out.Read(make([]byte, 8))
+	must(t, err)
+	if !there() {
+		t.Error("nothing stands in the place of the carve-out")
+	}
+	h.run("worker", []string{"nothing"}, carved...).completes()
+	if !there() {
+		t.Error("the second run took the place of the first away")
+	}
+	end()
+	if o := <-first; o.Outcome.Status != report.Killed {
+		t.Errorf("the first run ended as %+v", o.Outcome)
+	}
+	h.Wait()
+	if there() {
+		t.Error("the placeholder is left")
+	}
+}
+
+// What the worker's boundary cannot have is said of the spec, not of the launch.
+func TestWhatTheBoundaryCannotHave(t *testing.T) {
+	h := newHost(t, options(t, "worker"))
+	dir := tree(t)
+	_, _, err := h.Plan(t.Context(), request("worker", place.guest, []string{"nothing"}, grant("r", dir), func(s *spec.Spec) {
+		s.Controls.Temp = []spec.Temp{{Path: dir + "/none", Access: "rw"}}
+	}))
+	if e, ok := errors.AsType[*spec.Error](err); !ok || e.Problems[0].Code != "spec.temp" {
+		t.Errorf("the answer is %v", err)
 	}
 }

@@ -122,17 +122,16 @@ func memoryOf(r *spec.Resolved) int64 {
 // remote is the supervisor's side of a worker.
 type remote struct {
 	*conn
-	key    string
-	to     *os.File
-	from   *os.File
-	end    context.CancelFunc
-	gone   chan struct{}      // closed when nothing is left of it
-	ended  error              // why, then
-	left   []report.Artifacts // what its boundary held back, then
-	roots  []os.FileInfo      // what its boundary was built from
-	idle   *time.Timer
-	warm   bool // it has compiled its module
-	single bool // its boundary holds what is one run's alone
+	key   string
+	to    *os.File
+	from  *os.File
+	end   context.CancelFunc
+	gone  chan struct{}      // closed when nothing is left of it
+	ended error              // why, then
+	left  []report.Artifacts // what its boundary held back, then
+	roots []os.FileInfo      // what its boundary was built from
+	idle  *time.Timer
+	warm  bool // it has compiled its module
 }
 
 // start begins a worker that can be used for any number of runs.
@@ -426,7 +425,7 @@ func (x *launch) inWorker(m *module, s streams) (settle func()) {
 	if !again || err != nil {
 		return w.kill
 	}
-	if w.single {
+	if w == x.own {
 		w.kill() // with what its boundary holds on the host
 	} else {
 		x.backend.workers.keep(w)
@@ -434,10 +433,10 @@ func (x *launch) inWorker(m *module, s streams) (settle func()) {
 	return func() {}
 }
 
-// worker is the one for this run. Where writes are held back its boundary is
-// resolved already, and keeps them under the attempt's own name.
+// worker is the one for this run. The boundary of one that is the run's own is
+// resolved already, and leaves what it leaves under the attempt's name.
 func (x *launch) worker() (w *remote, err error) {
-	if !holdsBack(&x.plan.Resolved) {
+	if !alone(&x.plan.Resolved) {
 		return x.backend.workers.take(x.ctx, x.plan, x.res)
 	}
 	outer := x.res.outer
@@ -446,9 +445,6 @@ func (x *launch) worker() (w *remote, err error) {
 	}
 	x.res.outer = nil // it is the worker's
 	x.own, err = x.backend.begin(x.ctx, backend.Launch{Attempt: x.asked.Attempt, Quarantine: x.asked.Quarantine, Resolution: outer})
-	if err == nil {
-		x.own.single = true
-	}
 	return x.own, err
 }
 
@@ -483,10 +479,6 @@ func (p *pool) take(ctx context.Context, of *plan.Plan, res *resolution) (*remot
 	if err != nil {
 		return nil, err
 	}
-	// Something holds the place of a carve-out that does not exist as long as its
-	// boundary stands, and what is private must not be found by the next.
-	single := len(of.Resolved.Spec.Controls.Temp) > 0 ||
-		slices.ContainsFunc(of.Resolved.Roots, func(r spec.Root) bool { return r.Kind == spec.KindAbsent })
 	var roots []os.FileInfo
 	for _, f := range res.files {
 		if f == nil {
@@ -505,7 +497,7 @@ func (p *pool) take(ctx context.Context, of *plan.Plan, res *resolution) (*remot
 	if err != nil {
 		return nil, err
 	}
-	w.key, w.roots, w.single = key, roots, single
+	w.key, w.roots = key, roots
 	return w, nil
 }
 
