@@ -275,7 +275,7 @@ func processes(t *testing.T, act string) []string {
 	var pids []string
 	for _, name := range names {
 		b, err := os.ReadFile(name)
-		if err == nil && string(b) == boundaryProgram+"\x00"+act+"\x00" {
+		if err == nil && string(b) == boundaryProgram+"\x00"+act+"\x00"+strconv.Itoa(os.Getpid())+"\x00" {
 			pids = append(pids, strings.Split(name, "/")[2])
 		}
 	}
