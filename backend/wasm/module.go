@@ -130,11 +130,18 @@ func (m *module) compiled(ctx context.Context, c *cache) (kept *entry, code []by
 		return nil, nil, err
 	}
 	defer done()
-	if m.kept == nil {
+	kept = m.kept
+	if kept == nil {
+		kept = c.get(key(m.digest, m.form)) // what an earlier worker compiled
+	}
+	if kept == nil {
 		return nil, nil, nil
 	}
-	if code, err = readWhole(filepath.Join(m.kept.dir, m.kept.File), m.kept.Code); err == nil {
-		return m.kept, code, nil
+	if code, err = readWhole(filepath.Join(kept.dir, kept.File), kept.Code); err == nil {
+		return kept, code, nil
+	}
+	if m.kept == nil {
+		return nil, nil, nil
 	}
 	return nil, nil, m.recount(c)
 }

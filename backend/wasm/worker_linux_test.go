@@ -62,6 +62,21 @@ func init() {
 		stay()
 		return 0
 	}
+	workers["asked"] = func(in, out *os.File) int { // says what it is asked to do
+		frame(out, 'H', nil)
+		var head [5]byte
+		_, _ = io.ReadFull(in, head[:])
+		text := make([]byte, binary.BigEndian.Uint32(head[1:]))
+		_, _ = io.ReadFull(in, text)
+		answer := "it is to compile"
+		if strings.Contains(string(text), `"file"`) {
+			answer = "it is handed code"
+		}
+		go func() { _, _ = io.Copy(io.Discard, in) }()
+		frame(out, 'F', []byte(answer))
+		stay()
+		return 0
+	}
 	// One that does what it is told, once, and stays.
 	workers["clinger"] = func(in, out *os.File) int {
 		signal.Ignore(syscall.SIGTERM)
@@ -280,6 +295,20 @@ func processes(t *testing.T, act string) []string {
 		}
 	}
 	return pids
+}
+
+// What one worker has compiled the next one of the same backend is handed.
+func TestCodeForTheNextWorker(t *testing.T) {
+	o := options(t, "worker")
+	o.Cache = filepath.Join(t.TempDir(), "cache")
+	h := newTakenOver(t, o)
+	s := request("worker", answers(t), nil)
+	s.Controls.Temp = []spec.Temp{{Path: "/t", Access: "rw"}} // so that it has a worker of its own
+	h.try(t.Context(), bvisor.Request{Spec: s}).ends(report.Failed, "exit status 42")
+	o.Worker[1] = "asked"
+	h.try(t.Context(), bvisor.Request{Spec: s}).ends(report.SetupFailed, "compile: it is handed code")
+	must(t, os.RemoveAll(o.Cache))
+	h.try(t.Context(), bvisor.Request{Spec: s}).ends(report.SetupFailed, "compile: it is to compile")
 }
 
 // A worker that does not end when nobody needs it any more is ended: with the
