@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -224,4 +225,16 @@ func timeless(t *testing.T, r report.Report) string {
 	b, err := json.Marshal(r)
 	must(t, err)
 	return string(b)
+}
+
+// What nobody captures is not counted, in a worker as in process.
+func TestOutputThatIsNotCaptured(t *testing.T) {
+	both(t, func(t *testing.T, h *host, wall string) {
+		o := h.run(wall, []string{"say", strings.Repeat("a", 1000)}, budget(spec.Output, 500), func(s *spec.Spec) {
+			s.Controls.Capture, s.Evidence = []spec.Capture{{Stream: "stderr"}}, []spec.Claim{spec.TerminalOutcome}
+		}).completes()
+		if o.stdout != "" || *o.used(spec.Output).Used != 0 {
+			t.Errorf("%q was passed on, %+v", o.stdout, o.used(spec.Output))
+		}
+	})
 }

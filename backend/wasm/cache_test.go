@@ -13,6 +13,7 @@ import (
 
 	"github.com/bvisor/bvisor"
 	"github.com/bvisor/bvisor/backend/wasm"
+	"github.com/bvisor/bvisor/internal/need"
 	"github.com/bvisor/bvisor/report"
 )
 
@@ -69,6 +70,34 @@ func TestCompiledModulesAreKept(t *testing.T) {
 			}
 		})
 	}
+}
+
+// An entry that is gone when many runs at a time want it is made again, by one of
+// them before the others look.
+func TestEntryThatIsGoneForManyAtATime(t *testing.T) {
+	both(t, func(t *testing.T, _ *host, wall string) {
+		o := options(t, wall)
+		o.Cache = filepath.Join(t.TempDir(), "cache")
+		name := answers(t)
+		for range need.Rounds(t, 3, 50) {
+			answer(t, o, wall, name)
+			h := newHost(t, o)
+			if _, _, err := h.Plan(t.Context(), request(wall, name, nil)); err != nil { // which finds the entry
+				t.Fatal(err)
+			}
+			must(t, os.RemoveAll(o.Cache))
+			var all sync.WaitGroup
+			for range 4 {
+				all.Go(func() {
+					res, err := h.Run(t.Context(), bvisor.Request{Spec: request(wall, name, nil)})
+					if err != nil || res.Report.Outcome.Reason != "exit status 42" {
+						t.Errorf("%+v, %v", res, err)
+					}
+				})
+			}
+			all.Wait()
+		}
+	})
 }
 
 // Whatever is wrong with an entry, it is made again, and what runs is the

@@ -45,6 +45,13 @@ func (r *run) deny(d wasmfs.Denial) {
 	r.denied.add(act)
 }
 
+// incredible says whether deny cannot have recorded an act. What would allow it
+// is shown to people as advice.
+func incredible(d report.DeniedAct) bool {
+	advice := d.Allow == "" || d.Path != "" && (d.Allow == "--read "+d.Path || d.Allow == "--write "+d.Path)
+	return d.Act == "" || d.Mechanism != mechanismName || d.Times < 1 || !advice || d.At != "" || d.Observed || d.Program != ""
+}
+
 func (d *denials) add(act report.DeniedAct) {
 	for i := range d.list {
 		have := d.list[i]

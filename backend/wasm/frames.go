@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 )
 
@@ -99,13 +100,18 @@ func (c *conn) sendJSON(kind byte, v any) error {
 	return c.send(kind, text)
 }
 
-func (c *conn) receive() (kind byte, contents []byte, err error) {
+// receive reads a frame of one of these kinds. Of any other one nothing but its
+// head is read.
+func (c *conn) receive(kinds ...byte) (kind byte, contents []byte, err error) {
 	var head [5]byte
 	if _, err := io.ReadFull(c.from, head[:]); err != nil {
 		return 0, nil, err
 	}
 	kind = head[0]
 	n := binary.BigEndian.Uint32(head[1:])
+	if !slices.Contains(kinds, kind) {
+		return kind, nil, fmt.Errorf("a frame %q, expected one of %q", kind, kinds)
+	}
 	if n > largest(kind) {
 		return 0, nil, fmt.Errorf("a frame %q of %d bytes, at most %d are read", kind, n, largest(kind))
 	}
@@ -116,9 +122,6 @@ func (c *conn) receive() (kind byte, contents []byte, err error) {
 
 // expect receives a frame of one kind.
 func (c *conn) expect(want byte) ([]byte, error) {
-	kind, contents, err := c.receive()
-	if err == nil && kind != want {
-		err = fmt.Errorf("a frame %q, expected %q", kind, want)
-	}
+	_, contents, err := c.receive(want)
 	return contents, err
 }

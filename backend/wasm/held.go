@@ -13,15 +13,24 @@ import (
 	"github.com/bvisor/bvisor/spec"
 )
 
-// What a module writes below controls.artifacts is held back by the boundary of
-// its worker, which is one run's own then: there the directory is a layer over
-// the host's, and whoever is in the boundary writes to the layer. The backend of
-// the boundary keeps it, as it does for a program.
+// alone says whether the boundary of a worker holds what is one run's own: what
+// is private, what is held back, and what stands on the host in the place of a
+// carve-out that does not exist as long as the boundary stands.
+func alone(r *spec.Resolved) bool {
+	return len(r.Spec.Controls.Temp) > 0 || holdsBack(r) ||
+		slices.ContainsFunc(r.Roots, func(r spec.Root) bool { return r.Kind == spec.KindAbsent })
+}
 
-// holdBack resolves that boundary and takes over which directories it holds
-// back. Where there is none, the planner refuses the spec.
-func (r *resolver) holdBack(ctx context.Context, b *Backend) error {
-	if r.spec.Controls.Artifacts == nil || !b.hasWorkers() || slices.Contains(r.spec.Accept, "in-process") {
+// holdsBack says whether writes go to a layer. It stands in the worker's
+// boundary, in the place of the directory: whoever is in there writes to the
+// layer. The backend of the boundary keeps it, as it does for a program.
+func holdsBack(r *spec.Resolved) bool { return r.Spec.Controls.Artifacts != nil }
+
+// ownBoundary resolves the boundary of a worker that is one run's own, and takes
+// over which directories it holds back. Where there is no worker, the planner
+// refuses what needs one.
+func (r *resolver) ownBoundary(ctx context.Context, b *Backend) error {
+	if !alone(&r.resolved) || !b.hasWorkers() || slices.Contains(r.spec.Accept, "in-process") {
 		return nil
 	}
 	res, err := b.options.Outer.Resolve(ctx, b.boundary(&r.resolved), r.protected)
@@ -38,6 +47,9 @@ func (r *resolver) holdBack(ctx context.Context, b *Backend) error {
 		if root.Held {
 			r.hold(root)
 		}
+		if root.Kind == spec.KindAbsent {
+			r.stand(root)
+		}
 	}
 	r.resolved.Spec.Controls.Artifacts = resolved.Spec.Controls.Artifacts
 	r.sort()
@@ -45,6 +57,16 @@ func (r *resolver) holdBack(ctx context.Context, b *Backend) error {
 		return &spec.Error{Problems: r.problems}
 	}
 	return nil
+}
+
+// stand names what stands on the host for carve-outs that do not exist: the
+// first name that is missing on the way there. Recovery looks for it.
+func (r *resolver) stand(absent spec.Root) {
+	for i := range r.resolved.Roots {
+		if o := &r.resolved.Roots[i]; o.Kind == spec.KindAbsent && within(o.Path, absent.Path) {
+			o.Path = absent.Path
+		}
+	}
 }
 
 // hold marks the roots that show a directory whose writes are held back. Inside
@@ -76,9 +98,6 @@ func (r *resolver) hold(held spec.Root) {
 		}
 	}
 }
-
-// holdsBack says whether a plan's writes go to a layer.
-func holdsBack(r *spec.Resolved) bool { return r.Spec.Controls.Artifacts != nil }
 
 // harvest ends the worker of a run whose writes are held back, and takes what
 // its boundary kept. Of what was not kept it is said that it is lost.

@@ -15,6 +15,7 @@ import (
 	"github.com/bvisor/bvisor/backend/wasm"
 	"github.com/bvisor/bvisor/internal/recovery"
 	"github.com/bvisor/bvisor/ledger"
+	"github.com/bvisor/bvisor/spec"
 )
 
 func init() { programs["supervisor"] = supervisor }
@@ -33,7 +34,8 @@ func supervisor(args []string) int {
 	if args[0] == "before-report" {
 		act, s.Log = "write", dyingLog{state.Log}
 	}
-	_, err = s.Run(context.Background(), bvisor.Request{Spec: request("worker", args[3], []string{act, filepath.Join(args[5], "file"), "lost"}, held(args[5])), Stdout: os.Stdout})
+	sp := request("worker", args[3], []string{act, filepath.Join(args[5], "file"), "lost"}, held(args[5]), grant(spec.AccessNone, filepath.Join(args[5], "absent/deeper")))
+	_, err = s.Run(context.Background(), bvisor.Request{Spec: sp, Stdout: os.Stdout})
 	fmt.Println("it lived:", err)
 	return 1
 }
@@ -85,6 +87,10 @@ func TestKilledSupervisorOfAModule(t *testing.T) {
 					must(t, err)
 					return len(names)
 				}
+				placeholder := filepath.Join(dir, "absent")
+				if _, err := os.Lstat(placeholder); (err == nil) != (seam == "running") {
+					t.Errorf("the placeholder after the crash: %v", err)
+				}
 				if got := kept(); (got == 1) != (seam == "before-report") {
 					t.Errorf("%d quarantines are left by the crash", got)
 				}
@@ -107,6 +113,9 @@ func TestKilledSupervisorOfAModule(t *testing.T) {
 				says(t, filepath.Join(dir, "file"), "file")
 				if kept() != 0 {
 					t.Error("a quarantine is left")
+				}
+				if _, err := os.Lstat(placeholder); err == nil {
+					t.Error("the placeholder is left")
 				}
 				again, err := state.Recover(linux.New())
 				if err != nil || len(again) != 0 {

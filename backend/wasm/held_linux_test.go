@@ -420,3 +420,34 @@ func TestTakenOverWorkerWritesToTheLayer(t *testing.T) {
 		t.Errorf("%v are left", left)
 	}
 }
+
+// Runs whose writes are held back leave nothing in their supervisor, be they
+// planned only, run, or refused.
+func TestHeldRunsLeaveNothingOpen(t *testing.T) {
+	h := holding(t)
+	dir := tree(t, "file")
+	s := request("worker", place.guest, []string{"write", dir + "/file", "x"}, held(dir))
+	refused := request("in-process", place.guest, nil, held(dir))
+	wrong := request("worker", place.guest, nil, held(dir+"/file"))
+	run := func() {
+		h.try(t.Context(), bvisor.Request{Spec: s}).completes()
+		h.try(t.Context(), bvisor.Request{Spec: refused}).ends(report.Refused, "weakening.conflict")
+		if _, _, err := h.Plan(t.Context(), wrong); err == nil {
+			t.Error("a file is held back")
+		}
+		if p, _, err := h.Plan(t.Context(), s); err != nil || p == nil {
+			t.Errorf("no plan: %v", err)
+		}
+		h.Wait()
+	}
+	for range 3 {
+		run()
+	}
+	before := standing(t)
+	for range need.Rounds(t, 10, 500) {
+		run()
+	}
+	if after := standing(t); after.files > before.files || after.goroutines > before.goroutines+2 {
+		t.Errorf("before %+v, after %+v", before, after)
+	}
+}

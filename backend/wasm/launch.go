@@ -88,6 +88,10 @@ func jobOf(p *plan.Plan, l backend.Launch) job {
 	for _, r := range p.Resolved.Roots {
 		j.Roots = append(j.Roots, root{Path: r.Path, Dest: r.Dest, Access: r.Access, NonRecursive: r.NonRecursive, Held: r.Held})
 	}
+	captured := func(name string) bool {
+		return slices.ContainsFunc(s.Controls.Capture, func(c spec.Capture) bool { return c.Stream == name })
+	}
+	j.Stdout, j.Stderr = captured("stdout"), captured("stderr")
 	for _, v := range l.Env {
 		j.Env = append(j.Env, []byte(v.Name+"="+v.Value))
 	}

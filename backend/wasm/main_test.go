@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/bvisor/bvisor"
@@ -148,7 +149,7 @@ func options(t testing.TB, wall string) wasm.Options {
 		if err := workersRun(); err != nil {
 			need.Missing(t, "worker", err.Error())
 		}
-		o.Outer, o.Worker = outer, []string{place.exe, "worker"}
+		o.Outer, o.Worker = outer, []string{place.exe, "worker", strconv.Itoa(os.Getpid())} // whose it is
 	}
 	return o
 }

@@ -29,7 +29,7 @@ type module struct {
 	raw      []byte // what the file holds, should kept turn out to be of no use
 	elements uint64 // of its tables, to begin with
 
-	making  chan struct{} // full while somebody makes it ready
+	making  chan struct{} // full while somebody makes it ready; then metered, kept and raw may change
 	mu      sync.Mutex
 	engine  *engine // with code, once it was made ready in this process
 	code    wazero.CompiledModule
@@ -38,7 +38,7 @@ type module struct {
 }
 
 // fit says whether there is something that can be run.
-func (m *module) fit() bool { return m.metered != nil || m.kept != nil }
+func (m *module) fit() bool { return len(m.unfit) == 0 }
 
 // formOf is what a module has to count to be held to a spec.
 func formOf(s *spec.Spec) wasmmeter.Form {
@@ -111,14 +111,48 @@ func (m *module) judge(data []byte) {
 	}
 }
 
-// ready returns the module's code in this process, which is made once.
-func (m *module) ready(ctx context.Context, c *cache) (*engine, wazero.CompiledModule, error) {
+// begin waits until nobody else makes the module ready. Until done is called
+// what is kept of it does not change.
+func (m *module) begin(ctx context.Context) (done func(), err error) {
 	select {
 	case m.making <- struct{}{}:
+		return func() { <-m.making }, nil
 	case <-ctx.Done():
-		return nil, nil, ctx.Err()
+		return nil, ctx.Err()
 	}
-	defer func() { <-m.making }()
+}
+
+// compiled returns what was kept of the module, with its code; nil where it has
+// to be compiled.
+func (m *module) compiled(ctx context.Context, c *cache) (kept *entry, code []byte, err error) {
+	done, err := m.begin(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer done()
+	kept = m.kept
+	if kept == nil {
+		kept = c.get(key(m.digest, m.form)) // what an earlier worker compiled
+	}
+	if kept == nil {
+		return nil, nil, nil
+	}
+	if code, err = readWhole(filepath.Join(kept.dir, kept.File), kept.Code); err == nil {
+		return kept, code, nil
+	}
+	if m.kept == nil {
+		return nil, nil, nil
+	}
+	return nil, nil, m.recount(c)
+}
+
+// ready returns the module's code in this process, which is made once.
+func (m *module) ready(ctx context.Context, c *cache) (*engine, wazero.CompiledModule, error) {
+	done, err := m.begin(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer done()
 	if m.code != nil {
 		return m.engine, m.code, nil
 	}

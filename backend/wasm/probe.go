@@ -68,9 +68,6 @@ func (b *Backend) tryWorker(ctx context.Context) error {
 	if err := w.prepare(ctx, m, nil); err != nil {
 		return err
 	}
-	if err := w.ready(ctx, m, nil); err != nil {
-		return err
-	}
 	res, _, err := w.run(ctx, trialJob(), streams{nil, io.Discard, io.Discard}, time.Second)
 	if err != nil {
 		return err

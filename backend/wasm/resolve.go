@@ -23,7 +23,7 @@ type resolution struct {
 	module    *module
 	files     []*os.File // parallel to resolved.Roots; nil for carve-outs
 	stdin     *os.File
-	outer     backend.Resolution // of the worker's boundary, where it is to hold writes back
+	outer     backend.Resolution // of the worker's boundary, where it is one run's own
 	noOuter   error              // why there is none then
 }
 
@@ -91,7 +91,7 @@ func (b *Backend) Resolve(ctx context.Context, s spec.Spec, protected []backend.
 	}
 	err := r.executable(b)
 	if err == nil {
-		err = r.holdBack(ctx, b)
+		err = r.ownBoundary(ctx, b)
 	}
 	if err != nil {
 		r.Close()
@@ -193,11 +193,17 @@ func kindOf(name string) spec.FileKind {
 		return spec.KindAbsent
 	case info.IsDir():
 		return spec.KindDirectory
+	case info.Mode() == placeholder && info.Size() == 0:
+		return spec.KindAbsent
 	case info.Mode().IsRegular():
 		return spec.KindFile
 	}
 	return spec.KindOther
 }
+
+// placeholder is the mode of what the linux backend has stand where a run's
+// carve-out does not exist, until that run ends.
+const placeholder = fs.ModeSticky | 0o400
 
 // sort orders roots by their place in the guest's view.
 func (r *resolver) sort() {

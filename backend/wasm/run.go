@@ -32,7 +32,9 @@ type job struct {
 	Random spec.Random              `json:"random"`
 	Seed   string                   `json:"seed"` // of seeded random numbers
 	Roots  []root                   `json:"roots"`
-	Dir    string                   `json:"dir"` // in the guest's view; empty is none
+	Dir    string                   `json:"dir"`    // in the guest's view; empty is none
+	Stdout bool                     `json:"stdout"` // somebody wants to see it
+	Stderr bool                     `json:"stderr"`
 	Limits map[spec.Dimension]int64 `json:"limits"`
 }
 
@@ -73,6 +75,11 @@ type result struct {
 	lost bool // nobody is left who knows what was used and refused
 }
 
+// ended says whether there is a reason for which a run ended by itself.
+func (r *result) ended() bool {
+	return r.Exited || r.Trap != nil || r.Exceeded != "" || r.Fault != "" || r.Unmade != ""
+}
+
 // credible says whether a worker can have come to a result. What a worker that
 // was taken over makes up must at least be something that can happen, and that a
 // report can hold. Only a run that was asked to end may have none of its own.
@@ -80,7 +87,7 @@ func (r *result) credible(j *job, asked bool) bool {
 	counts := func(n int64) bool { return n >= 0 && n <= spec.MaxLimit }
 	_, bounded := j.Limits[r.Exceeded]
 	if r.Exceeded != "" && !bounded || r.Trap != nil && (r.Trap.Kind == "" || r.Exited) || r.Exited && (r.Fault != "" || r.Unmade != "") ||
-		!asked && !r.Exited && r.Trap == nil && r.Exceeded == "" && r.Fault == "" && r.Unmade == "" || r.CPU < -1 || r.CPU > spec.MaxLimit || len(r.Denied) > mostDenials+1 {
+		!asked && !r.ended() || r.CPU < -1 || r.CPU > spec.MaxLimit || len(r.Denied) > mostDenials+1 {
 		return false
 	}
 	for _, n := range []int64{r.Fuel, r.Memory, r.Storage, r.Handles, r.Depth} {
@@ -93,7 +100,7 @@ func (r *result) credible(j *job, asked bool) bool {
 		size += len(r.Trap.Kind) + len(strings.Join(r.Trap.Stack, ""))
 	}
 	for _, d := range r.Denied {
-		if !counts(d.Times) || d.Times == 0 || d.Mechanism != mechanismName || d.Observed || d.At != "" || d.Program != "" {
+		if incredible(d) || !counts(d.Times) {
 			return false
 		}
 		size += len(d.Act) + len(d.Path) + len(d.Allow)

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -139,8 +138,14 @@ func (w *worker) run(j *job) error {
 	if err != nil {
 		return err
 	}
-	res := w.engine.execute(ctx, w.code, w.setup.Elements, j, files,
-		streams{&remoteInput{w.conn, ctx, data}, frameWriter{w.conn, frameStdout, all}, frameWriter{w.conn, frameStderr, all}})
+	s := streams{stdin: &remoteInput{w.conn, ctx, data}, stdout: io.Discard, stderr: io.Discard}
+	if j.Stdout {
+		s.stdout = frameWriter{w.conn, frameStdout, all}
+	}
+	if j.Stderr {
+		s.stderr = frameWriter{w.conn, frameStderr, all}
+	}
+	res := w.engine.execute(ctx, w.code, w.setup.Elements, j, files, s)
 	close(over)
 	if err := w.sendJSON(frameResult, &res); err != nil {
 		return err
@@ -168,7 +173,7 @@ func openRoots(j *job) ([]*os.File, error) {
 // of its own, when it has the result.
 func (w *worker) listen(cancel context.CancelCauseFunc, data chan<- []byte, over <-chan struct{}) error {
 	for {
-		kind, contents, err := w.receive()
+		kind, contents, err := w.receive(frameData, frameCancel, frameReady)
 		switch {
 		case err != nil:
 			cancel(cancelled{})
@@ -182,8 +187,6 @@ func (w *worker) listen(cancel context.CancelCauseFunc, data chan<- []byte, over
 			cancel(cancelled{})
 		case kind == frameReady:
 			return nil
-		default:
-			return fmt.Errorf("a frame %q during a run", kind)
 		}
 	}
 }

@@ -1,7 +1,9 @@
 package wasm_test
 
 import (
+	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -49,6 +51,7 @@ func init() {
 	workers["scribbler"] = func(in, out *os.File) int {
 		signal.Ignore(syscall.SIGTERM)
 		frame(out, 'H', nil)
+		go func() { _, _ = io.Copy(io.Discard, in) }()
 		frame(out, 'R', nil)
 		names, _ := filepath.Glob("/tmp/*/*/kept")
 		for _, name := range names {
@@ -56,8 +59,70 @@ func init() {
 			_ = os.WriteFile(filepath.Join(filepath.Dir(name), "new"), nil, 0o644)
 		}
 		frame(out, 'X', []byte(`{"exited": true, "cpu": -1}`))
+		stay()
+		return 0
+	}
+	workers["asked"] = func(in, out *os.File) int { // says what it is asked to do
+		frame(out, 'H', nil)
+		var head [5]byte
+		_, _ = io.ReadFull(in, head[:])
+		text := make([]byte, binary.BigEndian.Uint32(head[1:]))
+		_, _ = io.ReadFull(in, text)
+		answer := "it is to compile"
+		if strings.Contains(string(text), `"file"`) {
+			answer = "it is handed code"
+		}
+		go func() { _, _ = io.Copy(io.Discard, in) }()
+		frame(out, 'F', []byte(answer))
+		stay()
+		return 0
+	}
+	// One that does what it is told, once, and stays.
+	workers["clinger"] = func(in, out *os.File) int {
+		signal.Ignore(syscall.SIGTERM)
+		_ = wasm.Work(in, out)
+		stay()
+		return 0
+	}
+	// One that is asked for more standard input than there is room for on the way.
+	workers["glutton"] = func(in, out *os.File) int {
+		frame(out, 'H', nil)
+		takes(in, 2)
+		frame(out, 'R', nil)
+		for {
+			frame(out, 'W', []byte{0, 1, 0, 0})
+		}
+	}
+	// One that does not take its job, which is longer than a pipe is wide.
+	workers["stuffed"] = func(in, out *os.File) int {
+		frame(out, 'H', nil)
+		takes(in, 2)
+		frame(out, 'R', nil)
+		stay()
+		return 0
+	}
+	workers["mumbler"] = func(in, out *os.File) int {
+		frame(out, 'H', nil)
+		frame(out, 'F', []byte("\xff\xfe\x1b[31m"+strings.Repeat("long", 10_000)))
 		_, _ = io.Copy(io.Discard, in)
-		select {} // also with nobody left to listen to
+		return 0
+	}
+	for name, result := range map[string]string{"shirker": `{}`, "accuser": `{"exceeded": "output"}`, "garbler": `{"exceeded": "fuel", "code": "x"}`,
+		"adviser": `{"exited": true, "denied": [{"act": "path_open", "mechanism": "wasi", "allow": "--write /", "path": "/in", "times": 1}]}`} {
+		workers[name] = func(in, out *os.File) int {
+			frame(out, 'H', nil)
+			frame(out, 'R', nil)
+			frame(out, 'X', []byte(result))
+			_, _ = io.Copy(io.Discard, in)
+			return 0
+		}
+	}
+	workers["late"] = func(in, out *os.File) int { // machine code, when the module runs already
+		frame(out, 'H', nil)
+		frame(out, 'R', nil)
+		_, _ = out.Write([]byte{'C', 0x40, 0, 0, 0}) // a gigabyte
+		_, _ = io.Copy(io.Discard, in)
+		return 0
 	}
 	workers["boaster"] = func(in, out *os.File) int {
 		frame(out, 'H', nil)
@@ -65,6 +130,22 @@ func init() {
 		_, _ = out.Write([]byte{'O', 0xff, 0xff, 0xff, 0xff}) // four gigabytes
 		_, _ = io.Copy(io.Discard, in)
 		return 0
+	}
+}
+
+// takes reads some frames: setup and module, where no code was kept.
+func takes(in io.Reader, n int) {
+	for range n {
+		var head [5]byte
+		_, _ = io.ReadFull(in, head[:])
+		_, _ = io.CopyN(io.Discard, in, int64(binary.BigEndian.Uint32(head[1:])))
+	}
+}
+
+// stay does nothing more, also with nobody left who could want something.
+func stay() {
+	for {
+		time.Sleep(time.Hour)
 	}
 }
 
@@ -172,19 +253,27 @@ func newTakenOver(t *testing.T, o wasm.Options) *host {
 // A worker that does not answer is killed at the deadline, one that talks
 // nonsense at once, and nothing is left of either.
 func TestWorkerThatDoesNotAnswer(t *testing.T) {
-	for act, want := range map[string]report.Status{"deaf": report.Timeout, "liar": report.SupervisorFault, "forger": report.SupervisorFault, "boaster": report.SupervisorFault} {
+	input := filepath.Join(t.TempDir(), "input")
+	must(t, os.WriteFile(input, make([]byte, 1<<20), 0o644))
+	for act, want := range map[string]report.Status{"deaf": report.Timeout, "glutton": report.Timeout, "stuffed": report.Timeout, "liar": report.SupervisorFault,
+		"forger": report.SupervisorFault, "boaster": report.SupervisorFault, "late": report.SupervisorFault, "shirker": report.SupervisorFault,
+		"accuser": report.SupervisorFault, "garbler": report.SupervisorFault, "adviser": report.SupervisorFault, "mumbler": report.SetupFailed} {
 		o := options(t, "worker")
+		o.Cache = filepath.Join(t.TempDir(), "cache")
 		o.Worker[1] = act
 		h := newTakenOver(t, o)
 		wall := deadline
-		if act != "deaf" {
+		if want != report.Timeout {
 			wall = int64(time.Minute)
 		}
-		s := request("worker", place.guest, []string{"nothing"}, budget(spec.Wall, wall))
+		s := request("worker", place.guest, []string{"nothing"}, budget(spec.Wall, wall), budget(spec.Output, 1000), func(s *spec.Spec) {
+			s.Controls.Stdin = spec.Stdin{Mode: spec.StdinFile, File: input}
+			s.Capabilities.Environment = []spec.EnvEntry{{Name: "LONG", Value: strings.Repeat("a", 100_000)}}
+		})
 		s.Controls.Kill.Grace = time.Millisecond
 		got := h.try(t.Context(), bvisor.Request{Spec: s})
-		if got.Outcome.Status != want {
-			t.Errorf("%s: outcome %+v, expected %s", act, got.Outcome, want)
+		if got.Outcome.Status != want || len(got.Outcome.Reason) > 5000 {
+			t.Errorf("%s: outcome %.200q, expected %s", act, got.Outcome, want)
 		}
 		if got.Completeness.Level != report.LevelPartial {
 			t.Errorf("%s: the list of denied attempts is %s", act, got.Completeness.Level)
@@ -204,11 +293,45 @@ func processes(t *testing.T, act string) []string {
 	var pids []string
 	for _, name := range names {
 		b, err := os.ReadFile(name)
-		if err == nil && string(b) == boundaryProgram+"\x00"+act+"\x00" {
+		if err == nil && string(b) == boundaryProgram+"\x00"+act+"\x00"+strconv.Itoa(os.Getpid())+"\x00" {
 			pids = append(pids, strings.Split(name, "/")[2])
 		}
 	}
 	return pids
+}
+
+// What one worker has compiled the next one of the same backend is handed.
+func TestCodeForTheNextWorker(t *testing.T) {
+	o := options(t, "worker")
+	o.Cache = filepath.Join(t.TempDir(), "cache")
+	h := newTakenOver(t, o)
+	s := request("worker", answers(t), nil)
+	s.Controls.Temp = []spec.Temp{{Path: "/t", Access: "rw"}} // so that it has a worker of its own
+	h.try(t.Context(), bvisor.Request{Spec: s}).ends(report.Failed, "exit status 42")
+	o.Worker[1] = "asked"
+	h.try(t.Context(), bvisor.Request{Spec: s}).ends(report.SetupFailed, "compile: it is handed code")
+	must(t, os.RemoveAll(o.Cache))
+	h.try(t.Context(), bvisor.Request{Spec: s}).ends(report.SetupFailed, "compile: it is to compile")
+}
+
+// A worker that does not end when nobody needs it any more is ended: with the
+// backend, and with the run whose alone it was.
+func TestWorkerThatStays(t *testing.T) {
+	o := options(t, "worker")
+	o.Worker[1] = "clinger"
+	h := newTakenOver(t, o)
+	h.run("worker", []string{"nothing"}, func(s *spec.Spec) { s.Controls.Temp = []spec.Temp{{Path: "/t", Access: "rw"}} }).completes()
+	if left := processes(t, "clinger"); len(left) != 0 {
+		t.Errorf("%v are left of a run", left)
+	}
+	h.run("worker", []string{"nothing"}).completes()
+	if left := processes(t, "clinger"); len(left) != 1 {
+		t.Errorf("%v are kept, expected 1", left)
+	}
+	must(t, h.backend.Close())
+	if left := processes(t, "clinger"); len(left) != 0 {
+		t.Errorf("%v are left of the backend", left)
+	}
 }
 
 // A worker is kept for the next run of the same module under the same policy,
@@ -288,5 +411,49 @@ func TestGrantedAndExposed(t *testing.T) {
 		}
 		h.run("worker", []string{"write", c.may, "x"}, c.change...).completes()
 		must(t, os.Remove(dir+"/in/new"))
+	}
+}
+
+// Where a carve-out does not exist something holds its place, until the last of
+// the runs that need it has ended; no worker keeps it beyond that.
+func TestPlaceholdersOfManyRuns(t *testing.T) {
+	h := newHost(t, options(t, "worker"))
+	dir := tree(t, "file")
+	carved := []func(*spec.Spec){grant("rw", dir), grant(spec.AccessNone, dir+"/absent")}
+	there := func() bool { _, err := os.Lstat(dir + "/absent"); return err == nil }
+	out, said := io.Pipe()
+	ctx, end := context.WithCancel(t.Context())
+	first := make(chan outcome)
+	go func() {
+		first <- h.try(ctx, bvisor.Request{Spec: request("worker", place.guest, []string{"linger", dir + "/file", "x"}, carved...), Stdout: said, Stderr: io.Discard})
+	}()
+	_, err := out.Read(make([]byte, 8))
+	must(t, err)
+	if !there() {
+		t.Error("nothing stands in the place of the carve-out")
+	}
+	h.run("worker", []string{"nothing"}, carved...).completes()
+	if !there() {
+		t.Error("the second run took the place of the first away")
+	}
+	end()
+	if o := <-first; o.Outcome.Status != report.Killed {
+		t.Errorf("the first run ended as %+v", o.Outcome)
+	}
+	h.Wait()
+	if there() {
+		t.Error("the placeholder is left")
+	}
+}
+
+// What the worker's boundary cannot have is said of the spec, not of the launch.
+func TestWhatTheBoundaryCannotHave(t *testing.T) {
+	h := newHost(t, options(t, "worker"))
+	dir := tree(t)
+	_, _, err := h.Plan(t.Context(), request("worker", place.guest, []string{"nothing"}, grant("r", dir), func(s *spec.Spec) {
+		s.Controls.Temp = []spec.Temp{{Path: dir + "/none", Access: "rw"}}
+	}))
+	if e, ok := errors.AsType[*spec.Error](err); !ok || e.Problems[0].Code != "spec.temp" {
+		t.Errorf("the answer is %v", err)
 	}
 }

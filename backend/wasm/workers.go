@@ -9,11 +9,9 @@ import (
 	"io"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/bvisor/bvisor/backend"
@@ -124,17 +122,16 @@ func memoryOf(r *spec.Resolved) int64 {
 // remote is the supervisor's side of a worker.
 type remote struct {
 	*conn
-	key    string
-	to     *os.File
-	from   *os.File
-	end    context.CancelFunc
-	gone   chan struct{}      // closed when nothing is left of it
-	ended  error              // why, then
-	left   []report.Artifacts // what its boundary held back, then
-	roots  []os.FileInfo      // what its boundary was built from
-	idle   *time.Timer
-	warm   bool // it has compiled its module
-	single bool // its boundary holds what is one run's alone
+	key   string
+	to    *os.File
+	from  *os.File
+	end   context.CancelFunc
+	gone  chan struct{}      // closed when nothing is left of it
+	ended error              // why, then
+	left  []report.Artifacts // what its boundary held back, then
+	roots []os.FileInfo      // what its boundary was built from
+	idle  *time.Timer
+	warm  bool // it has compiled its module
 }
 
 // start begins a worker that can be used for any number of runs.
@@ -192,7 +189,8 @@ func launchWorker(ctx context.Context, outer backend.Backend, l backend.Launch) 
 		defer close(w.gone)
 		o, settle, err := outer.Launch(life, l)
 		settle()
-		if err == nil && o.Outcome.Status != report.Completed {
+		ours := life.Err() != nil && o.Outcome.Status == report.Killed
+		if err == nil && o.Outcome.Status != report.Completed && !ours {
 			err = fmt.Errorf("it ended: %s %s", o.Outcome.Status, o.Outcome.Reason)
 		}
 		w.ended, w.left = err, o.Artifacts
@@ -216,16 +214,10 @@ func (w *remote) within(ctx context.Context, act func() error) error {
 	return err
 }
 
-// kill ends the worker's boundary and returns when nothing is left of it.
+// kill ends the worker's boundary and returns when nothing is left of it. It is
+// how every worker ends: one that was taken over would not end when it is asked to.
 func (w *remote) kill() {
 	w.end()
-	<-w.gone
-	w.from.Close()
-}
-
-// close lets the worker end by itself, having nothing to do.
-func (w *remote) close() {
-	w.to.Close()
 	<-w.gone
 	w.from.Close()
 }
@@ -242,19 +234,21 @@ func (w *remote) alive() bool {
 // prepare has a new worker make the module ready.
 func (w *remote) prepare(ctx context.Context, m *module, c *cache) error {
 	return w.within(ctx, func() error {
-		if m.kept != nil {
-			code, err := readWhole(filepath.Join(m.kept.dir, m.kept.File), m.kept.Code)
-			if err == nil {
-				return w.set(setup{File: m.kept.File, Elements: m.elements, Scratch: workerScratch}, m.kept.stub, code)
-			}
-			if err := m.recount(c); err != nil {
-				return err
-			}
-		}
-		if err := w.set(setup{Elements: m.elements, Scratch: workerScratch}, m.metered, nil); err != nil {
+		kept, code, err := m.compiled(ctx, c)
+		if err != nil {
 			return err
 		}
-		return nil
+		s := setup{Elements: m.elements, Scratch: workerScratch}
+		if kept == nil {
+			err = w.set(s, m.metered, nil)
+		} else {
+			s.File = kept.File
+			err = w.set(s, kept.stub, code)
+		}
+		if err != nil {
+			return err
+		}
+		return w.ready(ctx, m, c, kept == nil)
 	})
 }
 
@@ -271,57 +265,60 @@ func (w *remote) set(s setup, module, code []byte) error {
 	return nil
 }
 
+// mostSaid bounds what a worker can have written into a report.
+const mostSaid = 4096
+
 // ready waits until the module is compiled, and keeps the code of one that was
 // not before. It comes from before the module ran.
-func (w *remote) ready(ctx context.Context, m *module, c *cache) error {
-	return w.within(ctx, func() error {
-		for {
-			kind, contents, err := w.receive()
-			switch {
-			case err != nil:
-				return err
-			case kind == frameReady:
-				return nil
-			case kind == frameFailed:
-				return errors.New(string(contents))
-			case kind == frameCode && m.kept == nil:
-				if c != nil {
-					_ = c.put(ctx, m, contents) // the next worker compiles again
-				}
-			default:
-				return fmt.Errorf("a frame %q instead of a compiled module", kind)
-			}
+func (w *remote) ready(ctx context.Context, m *module, c *cache, compiles bool) error {
+	kinds := []byte{frameReady, frameFailed}
+	if compiles {
+		kinds = append(kinds, frameCode)
+	}
+	for {
+		kind, contents, err := w.receive(kinds...)
+		switch {
+		case err != nil:
+			return err
+		case kind == frameFailed:
+			return errors.New(strings.ToValidUTF8(string(contents[:min(len(contents), mostSaid)]), "\uFFFD"))
+		case kind == frameReady:
+			return nil
 		}
-	})
+		if c != nil {
+			_ = c.put(ctx, m, contents) // the next worker compiles again
+		}
+		kinds = kinds[:2] // once
+	}
 }
 
 // run has the worker carry out one job. Afterwards the worker can be used again
 // if again says so.
-func (w *remote) run(ctx context.Context, j *job, s streams, grace time.Duration) (res result, again bool, err error) {
-	lost := result{CPU: -1, lost: true} // until there is one that can be believed
-	if err := w.sendJSON(frameJob, j); err != nil {
-		return lost, false, err
-	}
+//
+// The worker may read nothing of what it is sent. So whatever waits here for it
+// ends with its boundary, and that does not wait for anything.
+func (w *remote) run(ctx context.Context, j *job, s streams, grace time.Duration) (_ result, again bool, _ error) {
+	over := spec.Dimension("")
+	unknown := func(err error) (result, bool, error) { return result{Exceeded: over, CPU: -1, lost: true}, false, err }
 	// First it is asked to end, then its boundary is.
 	enough := sync.OnceFunc(func() {
+		end := time.AfterFunc(grace, w.end)
 		go func() {
 			_ = w.send(frameCancel, nil) // it may be gone
-			t := time.NewTimer(grace)
-			defer t.Stop()
-			select {
-			case <-t.C:
-				w.end()
-			case <-w.gone:
-			}
+			<-w.gone
+			end.Stop()
 		}()
 	})
-	ended := context.AfterFunc(ctx, enough)
-	var asked, answered atomic.Int64
-	over := spec.Dimension("")
+	stop := context.AfterFunc(ctx, enough)
+	defer stop()
+	if err := w.sendJSON(frameJob, j); err != nil {
+		return unknown(err)
+	}
+	reading := make(chan struct{}, 1) // full while standard input is read
 	for {
-		kind, contents, err := w.receive()
-		if lost.Exceeded = over; err != nil {
-			return lost, false, err
+		kind, contents, err := w.receive(frameStdout, frameStderr, frameWant, frameResult)
+		if err != nil {
+			return unknown(err)
 		}
 		switch kind {
 		case frameStdout, frameStderr:
@@ -335,37 +332,35 @@ func (w *remote) run(ctx context.Context, j *job, s streams, grace time.Duration
 			}
 		case frameWant:
 			if len(contents) != 4 {
-				return lost, false, errors.New("a frame that is cut short")
+				return unknown(errors.New("a frame that is cut short"))
 			}
-			if asked.Add(1)-answered.Load() > mostAsked {
-				return lost, false, errors.New("it asks for input again and again before it has any")
+			select {
+			case reading <- struct{}{}: // one that asks again must take the answer first
+			case <-w.gone:
+				return unknown(errors.New("it ended while it was to be answered"))
 			}
 			go func() {
-				defer answered.Add(1)
+				defer func() { <-reading }()
 				w.answer(s.stdin, min(binary.BigEndian.Uint32(contents), largest(frameData)))
 			}()
 		case frameResult:
+			var res result
 			if err := json.Unmarshal(contents, &res); err != nil {
-				return lost, false, err
+				return unknown(err)
 			}
-			if !res.credible(j, ctx.Err() != nil || over != "") {
-				return lost, false, errors.New("a result that cannot be")
+			if !res.credible(j, ctx.Err() != nil || over != "") || over == "" && res.Exceeded == spec.Output {
+				return unknown(errors.New("a result that cannot be"))
 			}
 			if over != "" {
 				res.Exceeded, res.Exited, res.Trap = over, false, nil
 			}
+			err := w.send(frameReady, nil)
 			// Once asked to end it is not used again: the frame may still be on its way.
-			again = ended() && over == "" && asked.Load() == answered.Load() && res.Fault == ""
-			return res, again, w.send(frameReady, nil)
-		default:
-			return lost, false, fmt.Errorf("a frame %q during a run", kind)
+			again = stop() && over == "" && len(reading) == 0 && res.Fault == ""
+			return res, again, err
 		}
 	}
 }
-
-// mostAsked is how often input may be asked for at one time. Once is what there
-// is a use for; an answer may be there before it is counted.
-const mostAsked = 64
 
 // answer reads standard input for the worker.
 func (w *remote) answer(stdin io.Reader, n uint32) {
@@ -406,11 +401,7 @@ func (x *launch) inWorker(m *module, s streams) (settle func()) {
 	}
 	x.done(phaseBegin)
 	if !w.warm {
-		err := w.prepare(x.ctx, m, c)
-		if err == nil {
-			err = w.ready(x.ctx, m, c)
-		}
-		if err != nil {
+		if err := w.prepare(x.ctx, m, c); err != nil {
 			x.fail(phaseCompile, err)
 			return w.kill
 		}
@@ -436,7 +427,7 @@ func (x *launch) inWorker(m *module, s streams) (settle func()) {
 	if !again || err != nil {
 		return w.kill
 	}
-	if w.single {
+	if w == x.own {
 		w.kill() // with what its boundary holds on the host
 	} else {
 		x.backend.workers.keep(w)
@@ -444,10 +435,10 @@ func (x *launch) inWorker(m *module, s streams) (settle func()) {
 	return func() {}
 }
 
-// worker is the one for this run. Where writes are held back its boundary is
-// resolved already, and keeps them under the attempt's own name.
+// worker is the one for this run. The boundary of one that is the run's own is
+// resolved already, and leaves what it leaves under the attempt's name.
 func (x *launch) worker() (w *remote, err error) {
-	if !holdsBack(&x.plan.Resolved) {
+	if !alone(&x.plan.Resolved) {
 		return x.backend.workers.take(x.ctx, x.plan, x.res)
 	}
 	outer := x.res.outer
@@ -456,9 +447,6 @@ func (x *launch) worker() (w *remote, err error) {
 	}
 	x.res.outer = nil // it is the worker's
 	x.own, err = x.backend.begin(x.ctx, backend.Launch{Attempt: x.asked.Attempt, Quarantine: x.asked.Quarantine, Resolution: outer})
-	if err == nil {
-		x.own.single = true
-	}
 	return x.own, err
 }
 
@@ -493,10 +481,6 @@ func (p *pool) take(ctx context.Context, of *plan.Plan, res *resolution) (*remot
 	if err != nil {
 		return nil, err
 	}
-	// Something holds the place of a carve-out that does not exist as long as its
-	// boundary stands, and what is private must not be found by the next.
-	single := len(of.Resolved.Spec.Controls.Temp) > 0 ||
-		slices.ContainsFunc(of.Resolved.Roots, func(r spec.Root) bool { return r.Kind == spec.KindAbsent })
 	var roots []os.FileInfo
 	for _, f := range res.files {
 		if f == nil {
@@ -515,7 +499,7 @@ func (p *pool) take(ctx context.Context, of *plan.Plan, res *resolution) (*remot
 	if err != nil {
 		return nil, err
 	}
-	w.key, w.roots, w.single = key, roots, single
+	w.key, w.roots = key, roots
 	return w, nil
 }
 
@@ -548,7 +532,7 @@ func (p *pool) keep(w *remote) {
 	}
 	p.mu.Unlock()
 	if surplus != nil {
-		surplus.close()
+		surplus.kill()
 	}
 }
 
@@ -560,7 +544,7 @@ func (p *pool) expire(w *remote) {
 	}
 	p.mu.Unlock()
 	if i >= 0 {
-		w.close()
+		w.kill()
 	}
 }
 
@@ -569,10 +553,13 @@ func (p *pool) close() error {
 	idle := p.idle
 	p.idle, p.closed = nil, true
 	p.mu.Unlock()
-	var errs []error
 	for _, w := range idle {
 		w.idle.Stop()
-		w.close()
+		w.end()
+	}
+	var errs []error
+	for _, w := range idle {
+		<-w.gone
 		errs = append(errs, w.ended)
 	}
 	return errors.Join(errs...)
