@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -102,6 +103,7 @@ type Place struct {
 	Path        string // on the file system
 	mount       string
 	Controllers []string // those that leaves have
+	localEvents bool     // the hierarchy is mounted with pids_localevents
 }
 
 // home is the name of a Place in what was delegated.
@@ -134,7 +136,7 @@ func Find(parent string) (*Place, error) {
 	} else if err := isGroup(base); err != nil {
 		return nil, err
 	}
-	p := &Place{Path: filepath.Join(base, home), mount: mount}
+	p := &Place{Path: filepath.Join(base, home), mount: mount, localEvents: bytes.Contains(mounts, []byte("pids_localevents"))}
 	if err := handOn(base, mount); err != nil {
 		return nil, err
 	}
@@ -308,3 +310,8 @@ func (p *Place) Group() string {
 	}
 	return "/" + rel
 }
+
+// CountsOwn says whether pids.events of a leaf counts forks that the leaf's own
+// limit refused and no others: so it is since Linux 6.11, which also brought
+// pids.events.local (cgroup-v2.rst).
+func (p *Place) CountsOwn(l *Leaf) bool { return !p.localEvents && l.Has("pids.events.local") }
