@@ -57,6 +57,8 @@ func acts() map[string]victim.Act {
 		"leave-behind": victim.One(leaveBehind),
 		"flood":        flood,
 		"dup":          victim.One(duplicate),
+		"take-memory":  victim.One(takeMemory),
+		"compute":      victim.One(compute),
 
 		"write-every-way": victim.One(writeEveryWay),
 	}
