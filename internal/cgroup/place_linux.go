@@ -117,7 +117,8 @@ const needed = 2
 
 // Find returns the Place below parent, a directory of the second hierarchy.
 // Without a parent that is the topmost group above the caller's own which the
-// caller may write to: for the superuser the root. It makes the group and hands
+// caller may write to: for the superuser the root, but for a unit of its own that
+// systemd delegated to it. It makes the group and hands
 // controllers on to it. The error is a *Lack.
 func Find(parent string) (*Place, error) {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
@@ -180,6 +181,8 @@ func divisible(dir string) bool {
 }
 
 // topmost climbs from the caller's own group while it may divide what it meets.
+// The superuser may divide everything: as a unit with Delegate=yes it stays in
+// what it was given, so that the unit's limits are those of its workloads, too.
 func topmost(mount, own string) (string, error) {
 	if own == "" || strings.HasPrefix(own, "/..") {
 		return "", lack(NotDelegated, "this process is in group %q, which is not below %s", own, mount)
@@ -192,10 +195,36 @@ func topmost(mount, own string) (string, error) {
 		}
 		return "", lack(NotDelegated, "uid %d may not write to its own group %s", os.Geteuid(), own)
 	}
-	for dir != mount && divisible(filepath.Dir(dir)) {
+	unit := ""
+	for {
+		if isUnit(dir) {
+			unit = dir
+		}
+		if dir == mount || !divisible(filepath.Dir(dir)) {
+			break
+		}
 		dir = filepath.Dir(dir)
 	}
+	if unit != "" && os.Geteuid() == 0 {
+		return unit, nil
+	}
 	return dir, nil
+}
+
+// isUnit says whether systemd marked a group as delegated to the caller, and to
+// nobody else: who owns a group can let its processes go where they like.
+func isUnit(dir string) bool {
+	var st unix.Stat_t
+	if unix.Stat(dir, &st) != nil || int(st.Uid) != os.Geteuid() {
+		return false
+	}
+	for _, name := range []string{"trusted.delegate", "user.delegate"} { // the second since systemd 251
+		value := make([]byte, 8)
+		if n, err := unix.Getxattr(dir, name, value); err == nil && string(value[:n]) == "1" {
+			return true
+		}
+	}
+	return false
 }
 
 // handOn lets the groups below dir have controllers. The kernel refuses that
