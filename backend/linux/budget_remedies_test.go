@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/bvisor/bvisor"
 	"github.com/bvisor/bvisor/backend/linux"
 	"github.com/bvisor/bvisor/internal/cgroup"
@@ -45,6 +47,9 @@ var _ = victim.Register(map[string]victim.Act{
 		}
 		sup.Wait()
 		fmt.Println(res.Report.Outcome.Status)
+		if p := res.Report.Posture; p != nil {
+			fmt.Println(p.Cgroup)
+		}
 		if r := res.Report.Refusal; r != nil {
 			fmt.Println(r.Reasons[0].Fact)
 			fmt.Println(r.Reasons[0].Remedy)
@@ -143,12 +148,75 @@ func TestRemedyForAGroupElsewhere(t *testing.T) {
 	defer into.Close()
 	attr.UseCgroupFD, attr.CgroupFD = true, int(into.Fd())
 	for _, parent := range []string{theirs, ""} {
-		if o := controlWith(t, attr, "supervise-below", parent); o.Stdout != "completed\n" {
+		if o := controlWith(t, attr, "supervise-below", parent); !strings.HasPrefix(o.Stdout, "completed\n") {
 			t.Errorf("from inside, with --cgroup-parent %q: %s %s", parent, o.Stdout, o.Stderr)
 		}
 	}
 	// The control: it is the group that matters, for root may do both.
-	if o := control(t, "supervise-below", theirs); o.Stdout != "completed\n" {
+	if o := control(t, "supervise-below", theirs); !strings.HasPrefix(o.Stdout, "completed\n") {
 		t.Errorf("root from outside: %s %s", o.Stdout, o.Stderr)
+	}
+}
+
+// Root stays in the unit that systemd delegated to it, whose limits are there
+// for what it starts, too.
+func TestGroupOfAUnit(t *testing.T) {
+	grouped(t)
+	need.Root(t)
+	dirs := groupsBeside(t, "supervisor")
+	unit := dirs[0]
+	t.Cleanup(func() { _ = os.Remove(filepath.Join(unit, "bvisor")) })
+	into, err := os.Open(dirs[1])
+	must(t, err)
+	defer into.Close()
+	group := func() string {
+		o := controlWith(t, &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(into.Fd())}, "supervise-below", "")
+		path, found := strings.CutPrefix(o.Stdout, "completed\n")
+		if !found {
+			t.Fatalf("%s %s", o.Stdout, o.Stderr)
+		}
+		return "/sys/fs/cgroup" + strings.TrimSpace(path)
+	}
+	if got := group(); strings.HasPrefix(got, unit) {
+		t.Errorf("the control: in no unit the workload was in %s", got)
+	}
+	must(t, unix.Setxattr(unit, "trusted.delegate", []byte("1"), 0)) // cg_set_attribute in systemd
+	if got := group(); !strings.HasPrefix(got, unit+"/bvisor/") {
+		t.Errorf("the workload was in %s, expected it in %s", got, unit)
+	}
+	must(t, os.Chown(unit, need.Nobody, need.Nobody)) // theirs may be let go elsewhere by its owner
+	if got := group(); strings.HasPrefix(got, unit) {
+		t.Errorf("in a unit of somebody else's the workload was in %s", got)
+	}
+}
+
+// The command against a missing hierarchy is the one that helps.
+func TestRemedyForNoHierarchy(t *testing.T) {
+	grouped(t)
+	need.Root(t)
+	for _, program := range []string{"sh", "mount", "umount"} {
+		need.Program(t, program)
+	}
+	// In a mount namespace of its own, which ends with the shell.
+	script := `mount --make-rprivate / && umount -l /sys/fs/cgroup && "$0" ` + victim.Word + ` supervise-below "" && %s && "$0" ` + victim.Word + ` supervise-below ""`
+	try := func(command string) string {
+		cmd := exec.Command("sh", "-c", fmt.Sprintf(script, command), place.exe)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		return string(out)
+	}
+	said := try("true")
+	const words = "mount cgroup v2, as root: "
+	_, command, found := strings.Cut(said, words)
+	command, _, _ = strings.Cut(command, ";")
+	if !found || strings.Count(said, words) != 2 || !strings.Contains(said, "cgroup.parent is no-hierarchy (this host's hierarchy is none") {
+		t.Fatalf("without a hierarchy: %s", said)
+	}
+	said = try(command)
+	if !strings.HasPrefix(said, "refused\n") || strings.Count(said, words) != 1 || !strings.Contains(said, "\ncompleted\n") {
+		t.Errorf("after %q: %s", command, said)
 	}
 }

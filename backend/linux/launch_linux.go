@@ -181,6 +181,8 @@ type run struct {
 	group     string                   // as /proc/PID/cgroup names it
 	limited   map[spec.Dimension]int64 // what the leaf's files say
 	files     []plan.Param             // each of them, word for word
+	ownForks  bool                     // see accounts
+	full      bool                     // likewise, when the meter has ended
 	cpuBefore int64                    // what the workload had used before the barrier opened
 	meter     *meter
 	accounts  *accounts // the leaf's figures at the end
@@ -450,6 +452,7 @@ func (r *run) awaitEnd() {
 	r.letGo()
 	r.gone = monotonic()
 	r.meter.finish()
+	r.full = r.meter != nil && r.meter.full
 	r.meter = nil
 	r.account()
 	r.measureStorage()

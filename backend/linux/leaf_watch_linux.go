@@ -32,7 +32,9 @@ type meter struct {
 	cpu      int64 // nanoseconds since before; 0 is no limit
 	before   int64
 	events   []event
-	wake     int // eventfd(2): written to, the meter ends
+	ownForks bool // see accounts
+	full     bool // likewise; to be read when it has finished
+	wake     int  // eventfd(2): written to, the meter ends
 	finished chan struct{}
 }
 
@@ -52,7 +54,7 @@ func (r *run) beginMeter() error {
 	if r.cpuBefore, err = cpuTime(r.leaf); err != nil {
 		return err
 	}
-	m := &meter{leaf: r.leaf, watch: r.watch, before: r.cpuBefore, wake: -1, finished: make(chan struct{})}
+	m := &meter{leaf: r.leaf, watch: r.watch, before: r.cpuBefore, ownForks: r.ownForks, wake: -1, finished: make(chan struct{})}
 	for _, b := range r.launch.Plan.Budgets {
 		file, counter := "", ""
 		switch {
@@ -144,13 +146,11 @@ func (m *meter) look() (time.Duration, error) {
 			return 0, err
 		}
 		if c[e.counter] > 0 {
-			a := accounts{pids: c, memory: c}
-			if a.peakProcesses = nil; m.leaf.Has("pids.peak") {
-				n, err := m.leaf.Number("pids.peak")
-				if err != nil {
+			a := accounts{pids: c, memory: c, ownForks: m.ownForks}
+			if by(e.budget, mechanismPids) {
+				if err := m.countProcesses(&a, e.budget.Limit); err != nil {
 					return 0, err
 				}
-				a.peakProcesses = &n
 			}
 			if a.exceeds(e.budget) {
 				return over(e.budget.Dimension)
@@ -169,6 +169,22 @@ func (m *meter) look() (time.Duration, error) {
 		return over(spec.CPU)
 	}
 	return max(time.Duration(left/processors()), cpuInterval), nil
+}
+
+// countProcesses fills in whether the leaf has been full.
+func (m *meter) countProcesses(a *accounts, limit int64) error {
+	now, err := m.leaf.Number("pids.current")
+	if err != nil {
+		return err
+	}
+	m.full = m.full || now >= limit
+	a.full = m.full
+	if !m.leaf.Has("pids.peak") {
+		return nil
+	}
+	most, err := m.leaf.Number("pids.peak")
+	a.peakProcesses = &most
+	return err
 }
 
 // processors is how many can be used at one time. They need not be those that

@@ -12,12 +12,38 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/bvisor/bvisor/internal/need"
+	"github.com/bvisor/bvisor/plan"
+	"github.com/bvisor/bvisor/spec"
 )
 
 func TestProcessorsAreCounted(t *testing.T) {
 	for list, want := range map[string]int64{"0\n": 1, "0-3\n": 4, "0-3,8,10-11\n": 7, "": 0, "x": 0, "3-1": 0, "0,": 0, "-1": 0} {
 		if got, err := countProcessors(list); got != want || (err == nil) != (want > 0) {
 			t.Errorf("%q: %d, %v; expected %d", list, got, err, want)
+		}
+	}
+}
+
+// A fork that was refused is the budget's only where that was the leaf's limit.
+func TestWhoRefusedAFork(t *testing.T) {
+	b := plan.BudgetPlan{Dimension: spec.Processes, Limit: 30, Mechanisms: []plan.Mechanism{{Name: mechanismPids}}}
+	most := func(n int64) *int64 { return &n }
+	refused := map[string]int64{"max": 1}
+	for _, tt := range []struct {
+		name string
+		a    *accounts
+		want bool
+	}{
+		{"no group", nil, false},
+		{"nothing refused", &accounts{pids: map[string]int64{"max": 0}, ownForks: true, full: true, peakProcesses: most(30)}, false},
+		{"by the leaf alone, and the peak lost", &accounts{pids: refused, ownForks: true, peakProcesses: most(29)}, true},
+		{"by somebody, and the leaf was full", &accounts{pids: refused, peakProcesses: most(30)}, true},
+		{"likewise, and the peak lost", &accounts{pids: refused, full: true, peakProcesses: most(29)}, true},
+		{"by a group above", &accounts{pids: refused, peakProcesses: most(20)}, false},
+		{"by nobody knows whom", &accounts{pids: refused}, true},
+	} {
+		if got := tt.a.exceeds(b); got != tt.want {
+			t.Errorf("%s: %v", tt.name, got)
 		}
 	}
 }

@@ -134,8 +134,12 @@ func exercise(abi int, terminal, birth *os.File) ([]trial, error) {
 	}
 	unshare("namespace.user", unix.CLONE_NEWUSER, "CLONE_NEWUSER")
 	for _, m := range []struct{ name, text string }{{"setgroups", "deny"}, {"uid_map", fmt.Sprintf("%d %d 1", os.Geteuid(), os.Geteuid())}, {"gid_map", fmt.Sprintf("%d %d 1", os.Getegid(), os.Getegid())}} {
-		p.Call("openat", unix.SYS_OPENAT, at, p.Str("/proc/self/"+m.name), launcher.Flag(unix.O_WRONLY|unix.O_CLOEXEC, "O_WRONLY"), launcher.Int(0)).To(launcher.Addr(file)).Ignore()
-		try("namespace.user."+m.name, "write to /proc/self/"+m.name, p.Call("write", unix.SYS_WRITE, file, p.Str(m.text), launcher.Int(len(m.text))))
+		next := p.NewLabel()
+		fact := "namespace.user." + m.name
+		try(fact, "write to /proc/self/"+m.name, p.Call("openat", unix.SYS_OPENAT, at, p.Str("/proc/self/"+m.name), launcher.Flag(unix.O_WRONLY|unix.O_CLOEXEC, "O_WRONLY"), launcher.Int(0))).OnError(next)
+		p.Copy(last()).To(launcher.Addr(file))
+		p.Call("write", unix.SYS_WRITE, file, p.Str(m.text), launcher.Int(len(m.text))).To(launcher.At(results, (len(trials)-1)*8, fact)).Ignore()
+		p.Mark(next)
 	}
 	tryProcessLimit(p, try, expect)
 	if birth != nil {

@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -102,6 +103,7 @@ type Place struct {
 	Path        string // on the file system
 	mount       string
 	Controllers []string // those that leaves have
+	localEvents bool     // the hierarchy is mounted with pids_localevents
 }
 
 // home is the name of a Place in what was delegated.
@@ -115,7 +117,8 @@ const needed = 2
 
 // Find returns the Place below parent, a directory of the second hierarchy.
 // Without a parent that is the topmost group above the caller's own which the
-// caller may write to: for the superuser the root. It makes the group and hands
+// caller may write to: for the superuser the root, but for a unit of its own that
+// systemd delegated to it. It makes the group and hands
 // controllers on to it. The error is a *Lack.
 func Find(parent string) (*Place, error) {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
@@ -134,7 +137,7 @@ func Find(parent string) (*Place, error) {
 	} else if err := isGroup(base); err != nil {
 		return nil, err
 	}
-	p := &Place{Path: filepath.Join(base, home), mount: mount}
+	p := &Place{Path: filepath.Join(base, home), mount: mount, localEvents: bytes.Contains(mounts, []byte("pids_localevents"))}
 	if err := handOn(base, mount); err != nil {
 		return nil, err
 	}
@@ -178,6 +181,8 @@ func divisible(dir string) bool {
 }
 
 // topmost climbs from the caller's own group while it may divide what it meets.
+// The superuser may divide everything: as a unit with Delegate=yes it stays in
+// what it was given, so that the unit's limits are those of its workloads, too.
 func topmost(mount, own string) (string, error) {
 	if own == "" || strings.HasPrefix(own, "/..") {
 		return "", lack(NotDelegated, "this process is in group %q, which is not below %s", own, mount)
@@ -190,10 +195,36 @@ func topmost(mount, own string) (string, error) {
 		}
 		return "", lack(NotDelegated, "uid %d may not write to its own group %s", os.Geteuid(), own)
 	}
-	for dir != mount && divisible(filepath.Dir(dir)) {
+	unit := ""
+	for {
+		if isUnit(dir) {
+			unit = dir
+		}
+		if dir == mount || !divisible(filepath.Dir(dir)) {
+			break
+		}
 		dir = filepath.Dir(dir)
 	}
+	if unit != "" && os.Geteuid() == 0 {
+		return unit, nil
+	}
 	return dir, nil
+}
+
+// isUnit says whether systemd marked a group as delegated to the caller, and to
+// nobody else: who owns a group can let its processes go where they like.
+func isUnit(dir string) bool {
+	var st unix.Stat_t
+	if unix.Stat(dir, &st) != nil || int(st.Uid) != os.Geteuid() {
+		return false
+	}
+	for _, name := range []string{"trusted.delegate", "user.delegate"} { // the second since systemd 251
+		value := make([]byte, 8)
+		if n, err := unix.Getxattr(dir, name, value); err == nil && string(value[:n]) == "1" {
+			return true
+		}
+	}
+	return false
 }
 
 // handOn lets the groups below dir have controllers. The kernel refuses that
@@ -308,3 +339,8 @@ func (p *Place) Group() string {
 	}
 	return "/" + rel
 }
+
+// CountsOwn says whether pids.events of a leaf counts forks that the leaf's own
+// limit refused and no others: so it is since Linux 6.11, which also brought
+// pids.events.local (cgroup-v2.rst).
+func (p *Place) CountsOwn(l *Leaf) bool { return !p.localEvents && l.Has("pids.events.local") }

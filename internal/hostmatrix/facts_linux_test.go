@@ -66,6 +66,7 @@ var exercises = []exercise{
 		}
 		return err
 	}},
+	{"cgroup.birth", 0, cloneNothing},
 	{"namespace.user", unix.CLONE_NEWUSER, nil},
 	{"namespace.mnt", unix.CLONE_NEWNS, nil},
 	{"namespace.pid", unix.CLONE_NEWPID, nil},

@@ -80,6 +80,8 @@ func hosts() []host {
 		{name: "capabilities-refused", what: "user namespaces may be made and give no capability: other namespaces EPERM, mounting EACCES; most of what AppArmor does on Ubuntu since 24.04",
 			filter: filter{{calls: []uintptr{unix.SYS_CLONE, unix.SYS_UNSHARE}, errno: unix.EPERM, mask: namespaceBits &^ unix.CLONE_NEWUSER}, {calls: mountCalls, errno: unix.EACCES}},
 			cure:   cure{says: []string{"kernel.apparmor_restrict_unprivileged_userns", "system call filter"}, how: "nothing refuses it"}},
+		{name: "maps-refused", what: "user namespaces may be made, and nobody mapped into them: the rest of what AppArmor does there (whose write gives EPERM), by a Landlock domain, which forbids mounting, too",
+			setup: func(string) error { return closeProc() }, cure: cure{says: []string{"a security module such as AppArmor", "kernel.apparmor_restrict_unprivileged_userns"}, how: "nothing refuses it"}},
 		{name: "container", what: "a container's system call filter: new namespaces and mounting give EPERM, clone3 ENOSYS", filter: containerFilter, cure: unfiltered},
 		{name: "container-landlock-2", what: "likewise, on a kernel with Landlock ABI 2, which does not hold truncate(2)", filter: containerFilter, abi: 2,
 			cure: cure{says: unfiltered.says, how: "the filter is gone, and the kernel newer"}},
@@ -118,6 +120,15 @@ func hosts() []host {
 		{name: "cgroup-none", what: "no cgroup hierarchy is mounted", hierarchies: "none", setup: onlyCgroups()},
 		{name: "cgroup-v1", what: "hierarchies of cgroup v1 are mounted", hierarchies: "v1", setup: onlyCgroups("cgroup")},
 		{name: "cgroup-hybrid", what: "hierarchies of cgroup v1 and v2 are mounted", hierarchies: "hybrid", setup: onlyCgroups("cgroup", "cgroup2")},
+		{name: "cgroup-v2-container", what: "cgroup v2 alone is mounted, a group can be made, and a container's filter gives ENOSYS for clone3", hierarchies: "v2", setup: func(dir string) error {
+			if err := onlyCgroups("cgroup2")(dir); err != nil {
+				return err
+			}
+			if why := group(); why != "available" {
+				return &unmade{"no group can be made here: " + why}
+			}
+			return nil
+		}, filter: filter{{calls: []uintptr{unix.SYS_CLONE3}, errno: unix.ENOSYS}}, cure: unfiltered},
 		{name: "cgroup-v2", what: "cgroup v2 alone is mounted, not delegated to the user", hierarchies: "v2", setup: delegated(false)},
 		{name: "cgroup-v2-delegated", what: "cgroup v2 alone is mounted, and the user's own group is writable", hierarchies: "v2", setup: delegated(true)},
 	}

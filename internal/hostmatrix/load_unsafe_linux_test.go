@@ -3,7 +3,9 @@
 package hostmatrix
 
 import (
+	"encoding/binary"
 	"fmt"
+	"os"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -40,15 +42,54 @@ func answerCall(listener int, id uint64, value int64) error {
 
 // enterDomain enters a Landlock domain that takes away only the making of block
 // devices.
-func enterDomain() error {
-	attr := uint64(unix.LANDLOCK_ACCESS_FS_MAKE_BLOCK)
+func enterDomain() error { return restrict(unix.LANDLOCK_ACCESS_FS_MAKE_BLOCK, nil) }
+
+// closeProc enters one in which no file below /proc can be written.
+func closeProc() error {
+	entries, err := os.ReadDir("/")
+	if err != nil {
+		return err
+	}
+	var open []string
+	for _, e := range entries {
+		if e.IsDir() && e.Name() != "proc" {
+			open = append(open, "/"+e.Name())
+		}
+	}
+	return restrict(unix.LANDLOCK_ACCESS_FS_WRITE_FILE, open)
+}
+
+// restrict takes a right away but for what is below some directories.
+func restrict(right uint64, open []string) error {
+	attr := right
 	fd, _, e := unix.RawSyscall(unix.SYS_LANDLOCK_CREATE_RULESET, uintptr(unsafe.Pointer(&attr)), unsafe.Sizeof(attr), 0)
 	if e != 0 {
 		return &unmade{"landlock_create_ruleset: " + e.Error()}
 	}
 	defer unix.Close(int(fd))
+	for _, name := range open {
+		dir, err := unix.Open(name, unix.O_PATH|unix.O_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		rule := binary.NativeEndian.AppendUint64(nil, right) // struct landlock_path_beneath_attr, packed
+		rule = binary.NativeEndian.AppendUint32(rule, uint32(dir))
+		_, _, e := unix.RawSyscall6(unix.SYS_LANDLOCK_ADD_RULE, fd, unix.LANDLOCK_RULE_PATH_BENEATH, uintptr(unsafe.Pointer(&rule[0])), 0, 0, 0)
+		unix.Close(dir)
+		if e != 0 {
+			return fmt.Errorf("landlock_add_rule for %s: %w", name, e)
+		}
+	}
 	if _, _, e := unix.RawSyscall(unix.SYS_LANDLOCK_RESTRICT_SELF, fd, 0, 0); e != 0 {
 		return &unmade{"landlock_restrict_self: " + e.Error()}
+	}
+	return nil
+}
+
+// cloneNothing asks clone3(2) for a process by a structure of no size.
+func cloneNothing() error {
+	if _, _, e := unix.RawSyscall(unix.SYS_CLONE3, 0, 0, 0); e != unix.EINVAL {
+		return e
 	}
 	return nil
 }

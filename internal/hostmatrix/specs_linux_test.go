@@ -183,9 +183,9 @@ func specs() []specCase {
 		{name: "handles", what: "budget of descriptors", spec: budgeted(spec.Handles, 64), attacks: []string{"exhaust-descriptors"}},
 		{name: "storage", what: "budget of storage", spec: budgeted(spec.Storage, mib), attacks: []string{"fill-the-storage", "read-a-file"}},
 		{name: "output", what: "budget of output", spec: budgeted(spec.Output, mib), attacks: []string{"flood-the-output"}},
-		{name: "cpu", what: "budget of processor time", spec: budgeted(spec.CPU, 20e9), attacks: []string{"read-a-file"}, cgroups: true},
-		{name: "memory", what: "budget of memory", spec: budgeted(spec.Memory, 4096*mib), attacks: []string{"read-a-file"}, cgroups: true},
-		{name: "tasks", what: "budget of processes", spec: budgeted(spec.Processes, 64), attacks: []string{"read-a-file"}, cgroups: true},
+		{name: "cpu", what: "budget of processor time", spec: budgeted(spec.CPU, 20e9), attacks: []string{"use-processor-time", "read-a-file"}, cgroups: true},
+		{name: "memory", what: "budget of memory", spec: budgeted(spec.Memory, 4096*mib), attacks: []string{"take-memory", "read-a-file"}, cgroups: true},
+		{name: "tasks", what: "budget of processes", spec: budgeted(spec.Processes, 64), attacks: []string{"start-processes-without-end", "read-a-file"}, cgroups: true},
 	}
 }
 

@@ -28,7 +28,7 @@ var allowed = map[string][]string{
 	"internal/policy":             nil,
 	"internal/quarantine":         {"internal/canonical", "internal/durable"},
 	"internal/recovery":           {"internal/canonical", "internal/durable"},
-	"internal/selftest":           {"", "spec", "plan", "report", "internal/sys", "internal/victim"},
+	"internal/selftest":           {"", "spec", "plan", "report", "internal/launcher", "internal/sys", "internal/victim"},
 	"internal/strictyaml":         nil,
 	"internal/sys":                nil,
 	"internal/terminal":           nil,

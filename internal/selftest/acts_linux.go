@@ -57,6 +57,8 @@ func acts() map[string]victim.Act {
 		"leave-behind": victim.One(leaveBehind),
 		"flood":        flood,
 		"dup":          victim.One(duplicate),
+		"take-memory":  victim.One(takeMemory),
+		"compute":      victim.One(compute),
 
 		"write-every-way": victim.One(writeEveryWay),
 	}
@@ -307,7 +309,9 @@ func stay(string) error {
 // it counts as started, and sets up the stack later.
 func leaveBehind(token string) error {
 	p, err := anew("stay", token, &syscall.SysProcAttr{Setsid: true})
-	for err == nil {
+	// With the host's /proc, where numbers are others', there is nobody to be seen.
+	self, e := os.Readlink("/proc/self")
+	for err == nil && e == nil && self == strconv.Itoa(os.Getpid()) {
 		var line []byte
 		if line, err = os.ReadFile("/proc/" + strconv.Itoa(p.Pid) + "/cmdline"); len(line) > 0 {
 			break
