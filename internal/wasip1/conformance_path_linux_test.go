@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -503,6 +504,21 @@ func pollCases(t *testing.T, _ *checker) {
 	}
 	if events, _ = files.poll(fdSub(1, eventRead, workFD)); len(events) != 1 || events[0].errno != wasmfs.IsDir {
 		t.Errorf("a directory: %+v", events)
+	}
+}
+
+// Who polls again and again without waiting sees input some time.
+func TestPollWithoutWaiting(t *testing.T) {
+	g := newGuest(t, Config{Stdin: strings.NewReader("x"), Monotonic: func() uint64 { return 0 }})
+	for {
+		events, errno := g.poll(fdSub(1, eventRead, 0), clockSub(2, 0, 0))
+		if errno != ok {
+			t.Fatal(errno)
+		}
+		if slices.ContainsFunc(events, func(e event) bool { return e.userdata == 1 }) {
+			return
+		}
+		runtime.Gosched()
 	}
 }
 

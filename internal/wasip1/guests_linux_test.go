@@ -231,7 +231,7 @@ func TestOtherGuests(t *testing.T) {
 		{"c", "open-rdonly", "", []string{"OK"}},
 		{"c", "open-wronly", "", []string{"OK"}},
 		{"c", "sleepmillis 1", "", []string{"OK"}},
-		{"c", "poll 0 1", "text", []string{"STDIN"}},
+		{"c", "poll 60000 1", "text", []string{"STDIN"}},
 		{"c-cat", "/tree/file", "", []string{"rw"}},
 		{"c-cat", "file", "", []string{"rw"}},
 		{"r-cat", "/etc/hosts", "", []string{"hosts"}},

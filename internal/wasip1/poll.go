@@ -61,6 +61,11 @@ func pollOneoff(ctx context.Context, p *Process, m memory, a args) wasmfs.Errno 
 		}
 		subs = append(subs, s)
 	}
+	for _, s := range subs {
+		if s.in != nil && !s.in.ready() {
+			s.in.await() // or who never waits would never see input
+		}
+	}
 	events := happened(subs, 0)
 	if len(events) == 0 {
 		passed := p.await(ctx, subs)
