@@ -73,7 +73,7 @@ func newPlaceholder(name string) (*placeholder, error) {
 		if err = unix.Flock(p.fd, unix.LOCK_SH); err == nil {
 			err = unix.Fstat(p.fd, &p.stat)
 		}
-		if err == nil && p.current() {
+		if err == nil && p.current() && p.told() {
 			return p, nil
 		}
 		unix.Close(p.fd)
@@ -86,6 +86,19 @@ func newPlaceholder(name string) (*placeholder, error) {
 	}
 	unix.Close(p.parent)
 	return nil, fmt.Errorf("placeholder %s: %w", name, err)
+}
+
+// told says whether whoever made the file is past telling of it. Since Linux 6.12
+// a file is found that is just being made (lookup_fast_for_open in fs/namei.c),
+// before inotify(7) reports it; a guard that starts in between would take that
+// for a replacement. An exclusive open waits for the directory's lock, under
+// which it is reported, and finds the file there.
+func (p *placeholder) told() bool {
+	fd, err := unix.Openat(p.parent, path.Base(p.path), unix.O_RDONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, placeholderMode&^unix.S_IFMT)
+	if err == nil {
+		unix.Close(fd) // the host removed the other one meanwhile
+	}
+	return err == unix.EEXIST
 }
 
 // current says whether the locked file is still the one at the path, and still

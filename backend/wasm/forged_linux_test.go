@@ -49,7 +49,7 @@ func TestWorkerThatAsksAndAsks(t *testing.T) {
 	defer write.Close()
 	s := request("worker", place.guest, []string{"copy"}, budget(spec.Wall, int64(time.Minute)), func(s *spec.Spec) { s.Controls.Stdin.Mode = spec.StdinInherit })
 	got := newTakenOver(t, o).try(t.Context(), bvisor.Request{Spec: s, Stdin: read})
-	if got.Outcome.Status != report.SupervisorFault || !strings.Contains(got.Outcome.Reason, "asks for input again and again") {
+	if got.Outcome.Status != report.SupervisorFault || !strings.Contains(got.Outcome.Reason, "asks for input again") {
 		t.Errorf("outcome %+v", got.Outcome)
 	}
 }

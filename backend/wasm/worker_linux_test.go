@@ -275,7 +275,7 @@ func TestWorkerThatDoesNotAnswer(t *testing.T) {
 		if got.Outcome.Status != want || len(got.Outcome.Reason) > 5000 {
 			t.Errorf("%s: outcome %.200q, expected %s", act, got.Outcome, want)
 		}
-		if got.Completeness.Level != report.LevelPartial {
+		if got.Completeness.Level != report.LevelPartial && want != report.SetupFailed { // where nothing ran, none was denied
 			t.Errorf("%s: the list of denied attempts is %s", act, got.Completeness.Level)
 		}
 		h.Wait()

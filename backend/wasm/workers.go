@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/bvisor/bvisor/backend"
@@ -315,6 +316,7 @@ func (w *remote) run(ctx context.Context, j *job, s streams, grace time.Duration
 		return unknown(err)
 	}
 	reading := make(chan struct{}, 1) // full while standard input is read
+	var asked, answered atomic.Int64
 	for {
 		kind, contents, err := w.receive(frameStdout, frameStderr, frameWant, frameResult)
 		if err != nil {
@@ -335,13 +337,16 @@ func (w *remote) run(ctx context.Context, j *job, s streams, grace time.Duration
 				return unknown(errors.New("a frame that is cut short"))
 			}
 			select {
-			case reading <- struct{}{}: // one that asks again must take the answer first
-			case <-w.gone:
-				return unknown(errors.New("it ended while it was to be answered"))
+			case reading <- struct{}{}:
+			default:
+				return unknown(errors.New("it asks for input again before it has any"))
 			}
+			asked.Add(1)
 			go func() {
-				defer func() { <-reading }()
-				w.answer(s.stdin, min(binary.BigEndian.Uint32(contents), largest(frameData)))
+				defer answered.Add(1)
+				b := take(s.stdin, min(binary.BigEndian.Uint32(contents), largest(frameData)))
+				<-reading                // whoever has the answer may ask again
+				_ = w.send(frameData, b) // it may be gone
 			}()
 		case frameResult:
 			var res result
@@ -356,14 +361,14 @@ func (w *remote) run(ctx context.Context, j *job, s streams, grace time.Duration
 			}
 			err := w.send(frameReady, nil)
 			// Once asked to end it is not used again: the frame may still be on its way.
-			again = stop() && over == "" && len(reading) == 0 && res.Fault == ""
+			again = stop() && over == "" && asked.Load() == answered.Load() && res.Fault == ""
 			return res, again, err
 		}
 	}
 }
 
-// answer reads standard input for the worker.
-func (w *remote) answer(stdin io.Reader, n uint32) {
+// take reads what there is of standard input, none at its end.
+func take(stdin io.Reader, n uint32) []byte {
 	b := make([]byte, n)
 	got := 0
 	for got == 0 && n > 0 && stdin != nil {
@@ -372,7 +377,7 @@ func (w *remote) answer(stdin io.Reader, n uint32) {
 			break
 		}
 	}
-	_ = w.send(frameData, b[:got]) // it may be gone
+	return b[:got]
 }
 
 // breachOf calls what may end a run in the way in which everything does that a
