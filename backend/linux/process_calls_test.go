@@ -61,6 +61,10 @@ func (c *calls) file(t testing.TB) string {
 	must(t, err)
 	defer f.Close()
 	path := filepath.Join(tree(t), "calls")
+	// A process that is forked meanwhile would have the file open for writing, and
+	// nobody could execute it yet (golang/go#22315).
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	out, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o755)
 	must(t, err)
 	defer out.Close()
