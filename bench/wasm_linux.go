@@ -258,7 +258,7 @@ func (b *bench) modules() (*modules, error) {
 	}
 	m := &modules{b: b, dir: dir, guest: filepath.Join(dir, "guest.wasm"),
 		options: wasm.Options{Outer: b.backend, Worker: []string{self, moduleWorker}, Cache: filepath.Join(dir, "cache")}}
-	return m, goBuild(m.guest, filepath.Join(b.module, "backend", "wasm", "testdata", "guest", "main.go"), "GOOS=wasip1", "GOARCH=wasm")
+	return m, goBuild(m.guest, filepath.Join(b.module, "backend", "wasm", "testdata", "guest"), "GOOS=wasip1", "GOARCH=wasm")
 }
 
 func goBuild(out, source string, env ...string) error {

@@ -36,11 +36,12 @@ func (d *Dir) Append(kind Kind, attempt string, entry []byte) (Receipt, error) {
 	r := &request{kind: kind, attempt: attempt, entry: entry, done: make(chan struct{})}
 	d.mu.Lock()
 	d.pending = append(d.pending, r)
-	if !d.busy {
-		d.busy = true
-		go d.drain()
-	}
+	first := !d.busy
+	d.busy = true
 	d.mu.Unlock()
+	if first {
+		d.drain(r) // who is alone need not wake anybody
+	}
 	<-r.done
 	if r.err != nil {
 		return Receipt{}, fmt.Errorf("ledger: %s: %w", kind, r.err)
@@ -48,18 +49,24 @@ func (d *Dir) Append(kind Kind, attempt string, entry []byte) (Receipt, error) {
 	return Receipt{r.index}, nil
 }
 
-// drain commits what is pending until nothing is.
-func (d *Dir) drain() {
+// drain commits what is pending until nothing is. Whose own request it is, which
+// comes first, leaves what came behind it to somebody else.
+func (d *Dir) drain(own *request) {
 	for {
 		runtime.Gosched() // those just acknowledged may have more
 		d.mu.Lock()
 		batch := d.pending
-		d.pending = nil
 		if len(batch) == 0 {
 			d.busy = false
 			d.mu.Unlock()
 			return
 		}
+		if own != nil && batch[0] != own {
+			d.mu.Unlock()
+			go d.drain(nil)
+			return
+		}
+		d.pending = nil
 		d.mu.Unlock()
 		for len(batch) > 0 {
 			batch = batch[d.commit(batch):]
