@@ -192,15 +192,17 @@ func TestDyingAtEverySeam(t *testing.T) {
 	}
 }
 
-// launchersOf are a supervisor's children that are launchers.
-func launchersOf(pid int) (list []int) {
+// launchersOf are a supervisor's children that are launchers, with their command
+// lines: who ends before the next look has none any more (proc_pid_cmdline(5)).
+func launchersOf(pid int) map[int]string {
+	list := map[int]string{}
 	names, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	for _, name := range names {
 		b, _ := os.ReadFile(name)
 		for _, f := range strings.Fields(string(b)) {
 			child, _ := strconv.Atoi(f)
 			if line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", child)); err == nil && bytes.HasPrefix(line, []byte("bvisor-launcher")) {
-				list = append(list, child)
+				list[child] = strings.Trim(string(line), "\x00")
 			}
 		}
 	}
@@ -263,13 +265,10 @@ func TestKilledAtAnyMoment(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		time.Sleep(time.Duration(mathrand.IntN(25_000)) * time.Microsecond) // the moment
-		var stopped []int
-		mark := token
+		var stopped map[int]string
 		if round%4 == 0 {
 			stopped = launchersOf(cmd.Process.Pid)
-			for _, pid := range stopped {
-				line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-				mark = strings.Trim(string(line), "\x00")
+			for pid := range stopped {
 				_ = unix.Kill(pid, unix.SIGSTOP)
 			}
 		}
@@ -302,13 +301,13 @@ func TestKilledAtAnyMoment(t *testing.T) {
 		// The run among them may still be seen as running, then it is closed by itself.
 		if len(stopped) > 0 {
 			end += ", launcher stopped"
-			for _, pid := range stopped {
+			for pid, line := range stopped {
 				reap(pid)
 				// Without an intent nothing of the workload is there yet, and the
 				// launcher goes as soon as it can.
 				_ = unix.Kill(pid, unix.SIGCONT)
+				eventuallyGone(t, what, line)
 			}
-			eventuallyGone(t, what, mark)
 		}
 		ends[end]++
 		eventuallyGone(t, what, token)
