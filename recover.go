@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/bvisor/bvisor/internal/canonical"
 	"github.com/bvisor/bvisor/internal/durable"
@@ -78,21 +79,10 @@ func (s *State) recover(p recovery.Prober, e ledger.Entry) (Recovered, error) {
 	if d.Outcome != recovery.Absent && d.Outcome != recovery.RolledBack {
 		return r, nil
 	}
-	for _, t := range d.Sweep {
-		if err := s.sweep(p, said.Intent, t); err != nil {
-			return Recovered{}, err
-		}
+	if r.Swept, err = s.sweepAll(p, said.Intent, d.Sweep); err != nil {
+		return Recovered{}, err
 	}
-	if len(d.Sweep) > 0 {
-		left, err := s.find(p, said.Intent)
-		if err == nil && len(left) > 0 {
-			err = fmt.Errorf("%s %s is there again after it was taken away", left[0].Kind, left[0].Name)
-		}
-		if err != nil {
-			return Recovered{}, err
-		}
-	}
-	entry, err := canonical.Marshal(recovery.Record{Version: recovery.RecordVersion, Attempt: e.Attempt, Outcome: d.Outcome, Swept: d.Sweep, By: recovery.Self()})
+	entry, err := canonical.Marshal(recovery.Record{Version: recovery.RecordVersion, Attempt: e.Attempt, Outcome: d.Outcome, Swept: r.Swept, By: recovery.Self()})
 	if err != nil {
 		return Recovered{}, err
 	}
@@ -100,6 +90,26 @@ func (s *State) recover(p recovery.Prober, e ledger.Entry) (Recovered, error) {
 		return Recovered{Attempt: e.Attempt, Outcome: recovery.Completed}, nil // another one was quicker
 	}
 	return r, err
+}
+
+// sweepAll takes away what was found, and what is found then: a launcher may have
+// forked before it was killed. It returns all that is gone.
+func (s *State) sweepAll(p recovery.Prober, i recovery.Intent, left []recovery.Trace) (swept []recovery.Trace, err error) {
+	for len(left) > 0 {
+		for _, t := range left {
+			if slices.Contains(swept, t) {
+				return nil, fmt.Errorf("%s %s is there again after it was taken away", t.Kind, t.Name)
+			}
+			if err := s.sweep(p, i, t); err != nil {
+				return nil, err
+			}
+		}
+		swept = append(swept, left...)
+		if left, err = s.find(p, i); err != nil {
+			return nil, err
+		}
+	}
+	return swept, nil
 }
 
 func (s *State) ended(attempt string) (bool, error) {

@@ -7,11 +7,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/bvisor/bvisor"
 	"github.com/bvisor/bvisor/backend/linux"
+	"github.com/bvisor/bvisor/internal/canonical"
 	"github.com/bvisor/bvisor/internal/need"
 	"github.com/bvisor/bvisor/internal/recovery"
 	"github.com/bvisor/bvisor/ledger"
@@ -121,5 +123,53 @@ func TestRecoveryDropsContents(t *testing.T) {
 		if _, err := os.Lstat(data); !os.IsNotExist(err) {
 			t.Errorf("the contents are left: %v", err)
 		}
+	}
+}
+
+// scripted finds what is left, which grows by what the first of it had started.
+type scripted struct {
+	left  []recovery.Trace
+	born  map[recovery.Trace]recovery.Trace
+	stays bool // nothing can be taken away
+}
+
+func (p *scripted) Supervisor(recovery.Intent) (recovery.Life, string) { return recovery.Gone, "" }
+
+func (p *scripted) Find(recovery.Intent) ([]recovery.Trace, error) { return slices.Clone(p.left), nil }
+
+func (p *scripted) Sweep(_ recovery.Intent, t recovery.Trace) error {
+	if p.stays {
+		return nil
+	}
+	p.left = slices.DeleteFunc(p.left, func(o recovery.Trace) bool { return o == t })
+	if child, ok := p.born[t]; ok {
+		p.left = append(p.left, child)
+	}
+	return nil
+}
+
+// What a launcher forked after it was found, and before it was killed, is taken
+// away, too; what is there again after it was taken away is an error, and the
+// attempt stays open.
+func TestRecoveryTakesAwayWhatComesLate(t *testing.T) {
+	state := open(t)
+	launcher, child := recovery.Trace{Kind: recovery.TraceProcess, Name: "7"}, recovery.Trace{Kind: recovery.TraceProcess, Name: "8"}
+	attempt := strings.Repeat("ab", 16)
+	intent, err := canonical.Marshal(recovery.Intent{Version: recovery.IntentVersion, Attempt: attempt, Supervisor: recovery.Self()})
+	if err == nil {
+		_, err = state.Log.Append(ledger.Intent, attempt, intent)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if list, err := state.Recover(&scripted{left: []recovery.Trace{launcher}, stays: true}); err == nil || !strings.Contains(err.Error(), "process 7 is there again") {
+		t.Errorf("what stays: %+v, %v", list, err)
+	}
+	list, err := state.Recover(&scripted{left: []recovery.Trace{launcher}, born: map[recovery.Trace]recovery.Trace{launcher: child}})
+	if err != nil || len(list) != 1 || list[0].Outcome != recovery.RolledBack || !slices.Equal(list[0].Swept, []recovery.Trace{launcher, child}) {
+		t.Errorf("recovered %+v, %v", list, err)
+	}
+	if list, err := state.Recover(&scripted{}); err != nil || len(list) != 0 {
+		t.Errorf("once more: %+v, %v", list, err)
 	}
 }
