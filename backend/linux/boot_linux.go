@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -225,6 +226,10 @@ type booted struct {
 	status   int      // our end of the status socket
 	handover int      // where the program goes; -1 afterwards
 	table    []report.Descriptor
+
+	mu        sync.Mutex
+	late      *time.Timer // nil until it was let go
+	abandoned bool        // see stuck
 }
 
 // start starts a launcher that no program is known for yet.
@@ -308,6 +313,11 @@ func (l *booted) hand(files []*os.File) error {
 
 // close lets go of a launcher. The process, if there is one, ends by itself.
 func (l *booted) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.late != nil {
+		l.late.Stop()
+	}
 	if l.control != nil {
 		l.control.Close()
 	}

@@ -3,6 +3,7 @@
 package linux
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -139,7 +140,7 @@ func (r *run) receiveHeld(fd int, err error) {
 // be fit to be sealed whatever names a workload chose.
 const shownArtifacts = 1 << 20
 
-// collect keeps what the layers took, once nobody is left who could write. What
+// collect keeps what the layers took, if nobody is left who could write. What
 // cannot be kept is lost with the boundary, and said to be.
 func (r *run) collect() []report.Artifacts {
 	p := r.launch.Plan
@@ -150,6 +151,9 @@ func (r *run) collect() []report.Artifacts {
 	size, _ := storage(p)
 	limits := quarantine.Limits{Room: size + skeleton(p), Show: shownArtifacts} // what makeRoot gives them all
 	err := quarantine.Make(r.launch.Quarantine)
+	if r.launcher.stuck() || r.survivors > 0 {
+		err = errors.New("not everything has ended that could write")
+	}
 	if len(r.uppers) != len(roots) {
 		err = fmt.Errorf("bug: %d layers for %d directories", len(r.uppers), len(roots))
 	}

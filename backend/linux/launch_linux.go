@@ -186,6 +186,7 @@ type run struct {
 	cpuBefore int64                    // what the workload had used before the barrier opened
 	meter     *meter
 	accounts  *accounts // the leaf's figures at the end
+	survivors int       // who was killed and has not ended
 
 	digest   string // of the program
 	posture  *report.Posture
@@ -194,13 +195,16 @@ type run struct {
 	stored   *int64 // bytes of private memory in use at the end
 }
 
-// settle waits for the launcher's end and gives everything back.
+// settle waits for the launcher's end and gives everything back. A launcher that
+// waits for survivors is reaped whenever that is.
 func (r *run) settle() {
 	if r.launcher != nil {
 		r.letGo()
 		for r.receive() != nil {
 		}
-		if err := launcher.Wait(r.launcher.pid); err != nil && r.fault == nil {
+		if r.launcher.stuck() {
+			go launcher.Wait(r.launcher.pid)
+		} else if err := launcher.Wait(r.launcher.pid); err != nil && r.fault == nil {
 			r.fault = fmt.Errorf("wait for the launcher: %w", err)
 		}
 		r.launcher.close()
@@ -315,7 +319,8 @@ func (r *run) begin() (err error) {
 	return r.launcher.hand(files)
 }
 
-// receive reads one message; nil is the end: every process of the launch is gone.
+// receive reads one message; nil is the end: every process of the launch is gone,
+// or those that are not were waited for long enough.
 func (r *run) receive() *launcher.Message {
 	buf := make([]byte, launcher.MessageSize+1)
 	oob := make([]byte, unix.CmsgSpace(unix.SizeofUcred)+unix.CmsgSpace(4))
@@ -395,7 +400,7 @@ func (r *run) confined() bool {
 // letGo closes the control pipe: the launcher kills and reaps what is left.
 func (r *run) letGo() {
 	if r.launcher != nil {
-		r.launcher.control.Close()
+		r.launcher.letGo()
 	}
 }
 
@@ -455,6 +460,11 @@ func (r *run) awaitEnd() {
 	r.full = r.meter != nil && r.meter.full
 	r.meter = nil
 	r.account()
+	if r.leaf == nil && r.launcher.stuck() {
+		var err error
+		r.survivors, err = r.countSurvivors()
+		r.fault = errors.Join(r.fault, err)
+	}
 	r.measureStorage()
 	r.witness.finish()
 	r.endGuard()

@@ -180,7 +180,6 @@ type accounts struct {
 	memory, pids, time        map[string]int64 // memory.events, pids.events, cpu.stat
 	ownForks                  bool             // pids.events counts what the leaf's own limit refused, and nothing else
 	full                      bool             // there once were as many processes as there may be
-	survivors                 int
 }
 
 // cpuTime is what the leaf's processes have used, in nanoseconds.
@@ -200,9 +199,7 @@ func (r *run) account() {
 	r.fault = errors.Join(r.fault, r.leaf.Kill())
 	empty, err := r.leaf.Empty(emptyPatience)
 	if err == nil && !empty {
-		var left []int
-		left, err = r.leaf.Processes()
-		a.survivors = len(left)
+		r.survivors, err = r.countSurvivors()
 	}
 	peak := func(file string) *int64 {
 		if err != nil || !r.leaf.Has(file) {
@@ -231,8 +228,7 @@ func (r *run) account() {
 	r.accounts = a
 }
 
-// emptyPatience is how long killed processes may take to be gone before they
-// are reported as survivors: one that waits for a device cannot be killed.
+// emptyPatience is how long killed processes may take to be gone from a leaf.
 const emptyPatience = 2 * time.Second
 
 // exceeds says whether a limit was reached, from the kernel's figures.

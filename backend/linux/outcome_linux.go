@@ -269,12 +269,14 @@ func (r *run) facts(o report.Observation) []report.Fact {
 	if len(r.files) > 0 {
 		add(report.GroupLimited, r.files...)
 	}
-	if a := r.accounts; a != nil {
-		add(report.GroupEmptied, field("by", "cgroup.events: populated"), field("group", r.group), field("survivors", a.survivors))
+	if r.accounts != nil {
+		add(report.GroupEmptied, field("by", "cgroup.events: populated"), field("group", r.group), field("survivors", r.survivors))
 	}
+	reaped := r.last != nil && r.last.InitReaped
 	switch {
-	case r.watch.killed || r.ended == nil && r.last != nil && r.last.InitReaped:
-		add(report.TreeKilled, field("emptied", r.last != nil && r.last.InitReaped))
+	case r.watch.killed || r.ended == nil && (reaped || r.launcher.stuck()):
+		emptied := r.survivors == 0 && (reaped || r.ended != nil && r.ended.Empty)
+		add(report.TreeKilled, field("emptied", emptied), field("survivors", r.survivors))
 	case r.ended != nil && r.ended.Empty:
 		add(report.TreeEmptied, field("by", "wait4: ECHILD"))
 	}

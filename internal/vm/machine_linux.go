@@ -31,6 +31,7 @@ type Machine struct {
 var modules = []string{
 	"virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "virtio_blk", // the disk
 	"overlay", "tun", "veth", // what boundaries may use
+	"fuse", // a file system that does not answer
 }
 
 // Result is how one suite ended.
