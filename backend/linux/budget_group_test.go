@@ -601,6 +601,25 @@ func TestManyGroupsAtOnce(t *testing.T) {
 	wg.Wait()
 }
 
+// Each supervisor sweeps what others left, and takes nothing for left that another
+// one is just making.
+func TestManySupervisorsMakeGroups(t *testing.T) {
+	grouped(t)
+	used.Store("supervise-below", true)
+	cmds := make([]*exec.Cmd, 16)
+	out := make([]bytes.Buffer, len(cmds))
+	for i := range cmds {
+		cmds[i] = exec.Command(place.exe, victim.Word, "supervise-below", "")
+		cmds[i].Stdout, cmds[i].Stderr = &out[i], &out[i]
+		must(t, cmds[i].Start())
+	}
+	for i, cmd := range cmds {
+		if err := cmd.Wait(); err != nil || !strings.HasPrefix(out[i].String(), "completed\n") {
+			t.Errorf("supervisor %d: %v, %s", i, err, &out[i])
+		}
+	}
+}
+
 // Where the pid namespace is given up, the group ends what left the tree.
 func TestGroupEndsTheTree(t *testing.T) {
 	grouped(t)

@@ -190,6 +190,62 @@ func TestGroupOfAUnit(t *testing.T) {
 	}
 }
 
+// In a scope (systemd-run --scope -p Delegate=yes) the supervisor is born in the
+// delegated group itself, and by the time that it wants groups it has started
+// something. It steps aside with that, and not with anybody else.
+func TestGroupOfAScope(t *testing.T) {
+	grouped(t)
+	need.Root(t)
+	scope := groupsBeside(t)[0]
+	must(t, os.WriteFile(filepath.Join(filepath.Dir(scope), "cgroup.subtree_control"), []byte("+memory +pids"), 0))
+	must(t, unix.Setxattr(scope, "trusted.delegate", []byte("1"), 0)) // cg_set_attribute in systemd
+	fresh := func() {
+		for _, name := range []string{"bvisor", "supervisor"} {
+			_ = os.Remove(filepath.Join(scope, name))
+		}
+		handed := filepath.Join(scope, "cgroup.subtree_control")
+		list, err := os.ReadFile(handed)
+		must(t, err)
+		for c := range strings.FieldsSeq(string(list)) {
+			must(t, os.WriteFile(handed, []byte("-"+c), 0))
+		}
+	}
+	t.Cleanup(fresh)
+	into, err := os.Open(scope)
+	must(t, err)
+	defer into.Close()
+	inside := func() *syscall.SysProcAttr { return &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(into.Fd())} }
+	completed := func(who string, attr *syscall.SysProcAttr) {
+		t.Helper()
+		o := controlWith(t, attr, "supervise-below", "")
+		if want := "completed\n" + strings.TrimPrefix(scope, "/sys/fs/cgroup") + "/bvisor/"; !strings.HasPrefix(o.Stdout, want) {
+			t.Errorf("%s: %s %s; expected %s", who, o.Stdout, o.Stderr, want)
+		}
+		fresh() // each scope is
+	}
+	completed("root", inside())
+
+	other := exec.Command(place.exe, victim.Word, "linger", "x")
+	other.SysProcAttr = inside()
+	must(t, other.Start())
+	o := controlWith(t, inside(), "supervise-below", "")
+	if want := fmt.Sprintf("cgroup.parent is occupied (process %d is in %s", other.Process.Pid, scope); !strings.HasPrefix(o.Stdout, "refused\n") || !strings.Contains(o.Stdout, want) {
+		t.Errorf("beside somebody else: %s %s; expected %s", o.Stdout, o.Stderr, want)
+	}
+	if list, err := os.ReadFile(filepath.Join(scope, "cgroup.procs")); err != nil || strings.TrimSpace(string(list)) != fmt.Sprint(other.Process.Pid) {
+		t.Errorf("the other's group has %q, %v", list, err)
+	}
+	must(t, other.Process.Kill())
+	_ = other.Wait()
+
+	for _, name := range []string{"", "cgroup.procs", "cgroup.threads", "cgroup.subtree_control"} {
+		must(t, os.Chown(filepath.Join(scope, name), need.Nobody, need.Nobody))
+	}
+	user := inside()
+	user.Credential = &syscall.Credential{Uid: need.Nobody, Gid: need.Nobody, Groups: []uint32{}}
+	completed("an ordinary user", user)
+}
+
 // The command against a missing hierarchy is the one that helps.
 func TestRemedyForNoHierarchy(t *testing.T) {
 	grouped(t)

@@ -161,7 +161,7 @@ func (h *host) parentRemedy(lacks string) string {
 	case cgroup.ReadOnly:
 		return "mount the cgroup2 file system for writing (in a container: a cgroup namespace of its own and a writable /sys/fs/cgroup)"
 	case cgroup.Occupied:
-		return "move the processes of that group into one below it (in a unit: DelegateSubgroup=supervisor), or " + delegate
+		return "move the processes of that group into one below it (in a unit: DelegateSubgroup=supervisor, systemd 254), or " + delegate
 	case cgroup.NotAGroup:
 		return "name a directory of the cgroup2 file system with --cgroup-parent"
 	}

@@ -277,7 +277,7 @@ func (r *run) facts(o report.Observation) []report.Fact {
 	case r.watch.killed || r.ended == nil && (reaped || r.launcher.stuck()):
 		emptied := r.survivors == 0 && (reaped || r.ended != nil && r.ended.Empty)
 		add(report.TreeKilled, field("emptied", emptied), field("survivors", r.survivors))
-	case r.ended != nil && r.ended.Empty:
+	case r.ended != nil && r.ended.Empty && r.survivors == 0:
 		add(report.TreeEmptied, field("by", "wait4: ECHILD"))
 	}
 	if r.ready != nil && r.opened != 0 && (r.ended == nil || !r.ended.Ended) {

@@ -52,12 +52,25 @@ func (p *Place) Leaf(name string) (*Leaf, error) {
 		if err != nil {
 			return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 		}
-		if unix.Flock(dir, unix.LOCK_EX|unix.LOCK_NB) == nil && sameDir(dir, path) {
+		err = unix.EINTR
+		for err == unix.EINTR {
+			err = unix.Flock(dir, unix.LOCK_EX) // whoever took it for left removes it soon
+		}
+		if err == nil && sameDir(dir, path) {
 			return &Leaf{Name: name, path: path, dir: dir}, nil
 		}
 		unix.Close(dir)
+		if err != nil {
+			return nil, &fs.PathError{Op: "flock", Path: path, Err: err}
+		}
 	}
 	return nil, fmt.Errorf("%s: removed %d times while it was made", path, tries)
+}
+
+// isLeft locks a leaf that was opened, if nobody has who lives and it is still the
+// one of that path: who then removes the path removes no other.
+func isLeft(dir int, path string) bool {
+	return unix.Flock(dir, unix.LOCK_EX|unix.LOCK_NB) == nil && sameDir(dir, path)
 }
 
 func sameDir(fd int, path string) bool {
@@ -273,11 +286,11 @@ func (p *Place) Sweep(patience time.Duration) ([]string, error) {
 		if err != nil {
 			continue // another user's, or gone
 		}
-		l := &Leaf{Name: e.Name(), path: path, dir: dir}
-		if unix.Flock(dir, unix.LOCK_EX|unix.LOCK_NB) != nil {
+		if !isLeft(dir, path) {
 			unix.Close(dir)
 			continue
 		}
+		l := &Leaf{Name: e.Name(), path: path, dir: dir}
 		err = l.Kill()
 		if err == nil {
 			_, err = l.Empty(patience)

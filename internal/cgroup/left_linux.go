@@ -38,9 +38,9 @@ func Left(parent, name string) (*Leaf, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	if unix.Flock(dir, unix.LOCK_EX|unix.LOCK_NB) != nil {
+	if !isLeft(dir, path) {
 		unix.Close(dir)
-		return nil, nil // somebody lives who made it
+		return nil, nil
 	}
 	return &Leaf{Name: name, path: path, dir: dir}, nil
 }

@@ -228,8 +228,8 @@ func isUnit(dir string) bool {
 }
 
 // handOn lets the groups below dir have controllers. The kernel refuses that
-// with EBUSY where processes are in dir itself: a caller that is the only one
-// moves into a group beside the Place.
+// with EBUSY where processes are in dir itself: a caller that is alone there, with
+// what it has started, moves into a group beside the Place.
 func handOn(dir, mount string) error {
 	has, err := list(dir, "cgroup.controllers")
 	if err != nil {
@@ -253,7 +253,7 @@ func handOn(dir, mount string) error {
 		}
 		err := write(dir, "cgroup.subtree_control", "+"+c)
 		if errors.Is(err, unix.EBUSY) {
-			if err = stepAside(dir, mount); err == nil {
+			if err = stepAside(dir); err == nil {
 				err = write(dir, "cgroup.subtree_control", "+"+c)
 			}
 		}
@@ -285,22 +285,61 @@ func withholding(dir, mount string) []string {
 	return groups
 }
 
-// aside is where a caller goes that is alone in what was delegated to it.
+// aside is where a caller goes that is alone, with what it has started, in what
+// was delegated to it.
 const aside = "supervisor"
 
-func stepAside(dir, mount string) error {
-	procs, err := list(dir, "cgroup.procs")
-	if err != nil {
-		return err
-	}
-	if own := strconv.Itoa(os.Getpid()); !slices.Equal(procs, []string{own}) || filepath.Join(mount, Own()) != dir {
-		return lack(Occupied, "%s has %d processes in it, and controllers go only to the groups of one that has none", dir, len(procs))
-	}
+func stepAside(dir string) error {
 	group := filepath.Join(dir, aside)
-	if err := os.Mkdir(group, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
-		return err
+	const rounds = 10 // what was started may be forking
+	for range rounds {
+		procs, err := list(dir, "cgroup.procs")
+		if err != nil || len(procs) == 0 {
+			return err
+		}
+		var own []string
+		for _, pid := range procs {
+			switch is, err := isOwn(pid); {
+			case errors.Is(err, os.ErrNotExist), errors.Is(err, unix.ESRCH): // gone; the next look tells
+			case err != nil:
+				return err
+			case !is:
+				return lack(Occupied, "process %s is in %s, and controllers go only to the groups of one that has none", pid, dir)
+			default:
+				own = append(own, pid)
+			}
+		}
+		if err := os.Mkdir(group, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+			return err
+		}
+		for _, pid := range own {
+			if err := write(group, "cgroup.procs", pid); err != nil && !errors.Is(err, unix.ESRCH) {
+				return err
+			}
+		}
 	}
-	return write(group, "cgroup.procs", strconv.Itoa(os.Getpid()))
+	return lack(Occupied, "%s always has processes in it, and controllers go only to the groups of one that has none", dir)
+}
+
+// isOwn says whether a process is the caller or was started by it. One of another
+// pid namespace has the number 0 (cgroups(7)).
+func isOwn(pid string) (bool, error) {
+	for own := strconv.Itoa(os.Getpid()); pid != own; {
+		if pid == "0" {
+			return false, nil
+		}
+		b, err := os.ReadFile("/proc/" + pid + "/stat")
+		if err != nil {
+			return false, err
+		}
+		// proc_pid_stat(5): the parent is the fourth field; the second, in parentheses, may hold any byte.
+		f := bytes.Fields(b[bytes.LastIndexByte(b, ')')+1:])
+		if len(f) < 2 {
+			return false, fmt.Errorf("/proc/%s/stat: %d fields behind the name, expected 50", pid, len(f))
+		}
+		pid = string(f[1])
+	}
+	return true, nil
 }
 
 func explain(err error, what string) error {
