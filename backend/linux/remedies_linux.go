@@ -22,10 +22,10 @@ const (
 const asRoot = "run as root, with host-user-namespace accepted"
 
 // switches are settings that distributions have against user namespaces, with
-// the value that allows them.
-var switches = []struct{ name, allows string }{
-	{"kernel.unprivileged_userns_clone", "1"},
-	{"kernel.apparmor_restrict_unprivileged_userns", "0"},
+// the value that allows them to everybody, and what allows them to bvisor alone.
+var switches = []struct{ name, allows, alone string }{
+	{"kernel.unprivileged_userns_clone", "1", ""},
+	{"kernel.apparmor_restrict_unprivileged_userns", "0", "give the bvisor binary an AppArmor profile that has userns (docs/operating.md)"},
 }
 
 // supervisor notes what may be in the way of this process itself. A switch that
@@ -113,7 +113,11 @@ func (h *host) permit(what string) string {
 	}
 	for _, s := range switches {
 		if v := h.fact("sysctl." + s.name).Value; v != "unknown" && v != s.allows {
-			known = append(known, "set sysctl "+s.name+"="+s.allows)
+			set := "set sysctl " + s.name + "=" + s.allows
+			if s.alone != "" {
+				set = s.alone + ", or " + set
+			}
+			known = append(known, set)
 		}
 	}
 	if len(known) == 0 {

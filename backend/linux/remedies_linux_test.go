@@ -35,7 +35,7 @@ func TestRemedies(t *testing.T) {
 			"chroot", "unprivileged_userns_clone"},
 		{"Ubuntu 24.04", 1000, []string{"namespace.user", "namespace.user.uid_map"},
 			[]plan.Fact{known("namespace.user", "available"), gone("namespace.user.uid_map", "EPERM"), known("sysctl.kernel.apparmor_restrict_unprivileged_userns", "1")},
-			"kernel.apparmor_restrict_unprivileged_userns=0", "filter"},
+			"AppArmor profile that has userns (docs/operating.md), or set sysctl kernel.apparmor_restrict_unprivileged_userns=0", "filter"},
 		{"no capability in it", 1000, []string{"namespace.pid"}, []plan.Fact{known("namespace.user", "available"), gone("namespace.pid", "EPERM"), known("sysctl.kernel.apparmor_restrict_unprivileged_userns", "1")},
 			"kernel.apparmor_restrict_unprivileged_userns=0", "run as root"},
 		{"container", 0, []string{"namespace.user"}, []plan.Fact{gone("namespace.user", "EPERM"), known("supervisor.filters", "1")}, "system call filter", "run as root"},
