@@ -21,11 +21,11 @@ func TestLimitsOfGroupsAbove(t *testing.T) {
 	grouped(t)
 	need.Root(t)
 	above := groupsBeside(t)[0]
-	sup := *supervisor(t)
+	sup := another(t)
 	sup.Backend = linux.Below(above)
 	set := func(file, value string) { must(t, os.WriteFile(filepath.Join(above, file), []byte(value), 0)) }
 	try := func(change mods, act string, args ...string) outcome {
-		o, err := attemptWith(t, &sup, t.Context(), request(change, act, args...))
+		o, err := attemptWith(t, sup, t.Context(), request(change, act, args...))
 		must(t, err)
 		sup.Wait()
 		return o

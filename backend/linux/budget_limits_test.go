@@ -32,9 +32,9 @@ var _ = victim.Register(map[string]victim.Act{
 func ungrouped(t *testing.T) *bvisor.Supervisor {
 	t.Helper()
 	need.MountNamespace(t)
-	s := *supervisor(t)
+	s := another(t)
 	s.Backend = linux.Below("/")
-	return &s
+	return s
 }
 
 func mediated(d spec.Dimension, limit int64) func(*spec.Spec) {

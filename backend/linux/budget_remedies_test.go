@@ -89,9 +89,9 @@ func TestRemedyForControllers(t *testing.T) {
 	dirs := groupsBeside(t, "middle", "inner")
 	inner := dirs[len(dirs)-1]
 	try := func() outcome {
-		sup := *supervisor(t)
+		sup := another(t)
 		sup.Backend = linux.Below(inner)
-		o, err := attemptWith(t, &sup, t.Context(), request(mods{budget(spec.Memory, 64*mib)}, "eat-anon", "4"))
+		o, err := attemptWith(t, sup, t.Context(), request(mods{budget(spec.Memory, 64*mib)}, "eat-anon", "4"))
 		must(t, err)
 		sup.Wait()
 		return o

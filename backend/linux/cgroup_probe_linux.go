@@ -69,7 +69,7 @@ func (b *Backend) cgroups(h *host) (birth *os.File, done func()) {
 	_, err = leaf.Counters("cpu.stat")
 	h.read("cgroup.cpu.stat", "available", "read: cpu.stat of a leaf", err)
 	h.read("cgroup.kill", "available", "exercised: write to cgroup.kill", leaf.Kill())
-	h.read("cgroup.huge-pages", "available", "exercised: hugetlb.*.max; read: nr_hugepages", hugePages(leaf))
+	h.read("cgroup.huge-pages", "available", "exercised: hugetlb.*.max; read: nr_hugepages", hugePages(place, leaf))
 	birth, err = leaf.Birthplace()
 	if err != nil {
 		h.read("cgroup.birth", "available", "open", err)
@@ -80,14 +80,13 @@ func (b *Backend) cgroups(h *host) (birth *os.File, done func()) {
 
 // hugePages says why huge pages, which memory.max does not count, would be a
 // way around it: the host has some and gives the leaf no controller for them.
-func hugePages(leaf *cgroup.Leaf) error {
-	sizes := leaf.HugePages()
-	for _, size := range sizes {
+func hugePages(place *cgroup.Place, leaf *cgroup.Leaf) error {
+	for _, size := range place.HugePages {
 		if _, err := leaf.Set("hugetlb."+size+".max", "0"); err != nil {
 			return err
 		}
 	}
-	if len(sizes) > 0 {
+	if len(place.HugePages) > 0 {
 		return nil
 	}
 	reserved, err := filepath.Glob("/sys/kernel/mm/hugepages/*/nr_*hugepages")

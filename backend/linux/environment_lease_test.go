@@ -58,10 +58,10 @@ func lease(name, reference string) func(*spec.Spec) {
 // withSecrets is the suite's supervisor with values of its own.
 func withSecrets(t testing.TB, values secret.Map) *bvisor.Supervisor {
 	t.Helper()
-	s := *supervisor(t)
+	s := another(t)
 	s.Secrets = secret.NewRegistry()
 	must(t, s.Secrets.Register("test", values))
-	return &s
+	return s
 }
 
 // The host sees in /proc/PID/environ exactly what was admitted, and so does

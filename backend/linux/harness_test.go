@@ -213,6 +213,12 @@ func supervisor(t testing.TB) *bvisor.Supervisor {
 	return states.sup
 }
 
+// another is a supervisor of the same state, to be changed.
+func another(t testing.TB) *bvisor.Supervisor {
+	s := supervisor(t)
+	return &bvisor.Supervisor{Backend: s.Backend, Log: s.Log, Key: s.Key, Secrets: s.Secrets, Held: s.Held, Decide: s.Decide, Protected: s.Protected}
+}
+
 // mods change the spec of a run. Without any the victim may execute its own
 // binary, have threads (a Go program cannot start without) and write to both
 // captured streams.

@@ -608,7 +608,7 @@ func TestEvidenceOfFiles(t *testing.T) {
 func TestHeldThatCannotBeKept(t *testing.T) {
 	needHeld(t)
 	root := tree(t, "file")
-	s := *supervisor(t)
+	s := another(t)
 	s.Held = filepath.Join(root, "file") // no directory
 	res, err := s.Run(t.Context(), request(mods{held(root)}, "create", root+"/new"))
 	if f, ok := errors.AsType[*bvisor.Fault](err); !ok || f.Step != "keep what was held back" {

@@ -93,7 +93,7 @@ func (r *run) makeLeaf() error {
 	r.group, r.ownForks = place.Group()+"/"+name, place.CountsOwn(r.leaf)
 	r.limited = map[spec.Dimension]int64{}
 	for _, b := range r.launch.Plan.Budgets {
-		if err := r.limit(b); err != nil {
+		if err := r.limit(place, b); err != nil {
 			return err
 		}
 	}
@@ -118,7 +118,7 @@ func (r *run) removeLeaf() error {
 }
 
 // limit writes one budget's limits. What the kernel then says is what counts.
-func (r *run) limit(b plan.BudgetPlan) error {
+func (r *run) limit(place *cgroup.Place, b plan.BudgetPlan) error {
 	set := func(file, value, want string) error {
 		got, err := r.leaf.Set(file, value)
 		if err == nil && got != want {
@@ -133,7 +133,7 @@ func (r *run) limit(b plan.BudgetPlan) error {
 		r.limited[b.Dimension] = b.Limit
 		return same("pids.max", strconv.FormatInt(b.Limit, 10))
 	case by(b, mechanismMemory):
-		for _, size := range r.leaf.HugePages() {
+		for _, size := range place.HugePages {
 			if err := same("hugetlb."+size+".max", "0"); err != nil { // they are not memory to the other controller
 				return err
 			}
@@ -196,23 +196,30 @@ func (r *run) account() {
 		return
 	}
 	a := &accounts{ownForks: r.ownForks, full: r.full}
-	r.fault = errors.Join(r.fault, r.leaf.Kill())
-	empty, err := r.leaf.Empty(emptyPatience)
+	empty, err := r.leaf.Empty(0)
+	if err == nil && !empty {
+		r.fault = errors.Join(r.fault, r.leaf.Kill())
+		empty, err = r.leaf.Empty(emptyPatience)
+	}
 	if err == nil && !empty {
 		r.survivors, err = r.countSurvivors()
 	}
-	peak := func(file string) *int64 {
-		if err != nil || !r.leaf.Has(file) {
-			return nil
+	// An older kernel, or a leaf without the controller, has no such file.
+	there := func(e error) bool {
+		if !errors.Is(e, os.ErrNotExist) {
+			err = errors.Join(err, e)
 		}
-		var n int64
-		n, err = r.leaf.Number(file)
-		return &n
+		return e == nil
 	}
-	events := func(file string) (c map[string]int64) {
-		if err == nil && r.leaf.Has(file) {
-			c, err = r.leaf.Counters(file)
+	peak := func(file string) *int64 {
+		if n, e := r.leaf.Number(file); there(e) {
+			return &n
 		}
+		return nil
+	}
+	events := func(file string) map[string]int64 {
+		c, e := r.leaf.Counters(file)
+		there(e)
 		return c
 	}
 	if err == nil {

@@ -368,7 +368,7 @@ func TestLoopbackSocketKinds(t *testing.T) {
 
 // What is read back decides: a plan that names another address does not start.
 func TestLoopbackPostureIsRead(t *testing.T) {
-	s := *supervisor(t)
+	s := another(t)
 	p, err := s.Backend.Probe(t.Context())
 	must(t, err)
 	p.Offers = slices.Clone(p.Offers)
@@ -392,7 +392,7 @@ func TestLoopbackPostureIsRead(t *testing.T) {
 	made := filepath.Join(tree(t, "d/"), "d", "made")
 	must(t, os.Chmod(filepath.Dir(made), 0o777))
 	req := request(mods{loopback, grant("rw", filepath.Dir(made))}, "create", made)
-	o, err := attemptWith(t, &s, t.Context(), req)
+	o, err := attemptWith(t, s, t.Context(), req)
 	must(t, err)
 	want := "posture: its own addresses are " + strings.Join(ownAddresses(), ", ") + ", expected 127.0.0.2"
 	if got := o.Report.Outcome; got.Status != report.SetupFailed || got.Reason != want {

@@ -243,7 +243,7 @@ func TestSocketKinds(t *testing.T) {
 // without is the suite's supervisor on a host that cannot do some kinds.
 func without(t testing.TB, fact string, gone ...plan.Kind) *bvisor.Supervisor {
 	t.Helper()
-	s := *supervisor(t)
+	s := another(t)
 	p, err := s.Backend.Probe(t.Context())
 	must(t, err)
 	p.Facts, p.Offers = slices.Clone(p.Facts), slices.Clone(p.Offers)
@@ -262,7 +262,7 @@ func without(t testing.TB, fact string, gone ...plan.Kind) *bvisor.Supervisor {
 	b := linux.New()
 	b.Assume(p)
 	s.Backend = b
-	return &s
+	return s
 }
 
 // Where there are no network namespaces, nothing runs.

@@ -151,10 +151,10 @@ func TestPreparedGoesByWhatIsThereNow(t *testing.T) {
 // Values of leases are asked for when a run begins, and are for it alone.
 func TestPreparedResolvesLeasesWhenTaken(t *testing.T) {
 	values := &counted{}
-	sup := *supervisor(t)
+	sup := another(t)
 	sup.Secrets = secret.NewRegistry()
 	must(t, sup.Secrets.Register("test", values))
-	a := prepared(t, &sup, 1, system(env("PLAIN", "word"), lease("KEY", "test:key")), "sh", "-c", `echo "$PLAIN $KEY" | tr a-z A-Z; env | wc -l`)
+	a := prepared(t, sup, 1, system(env("PLAIN", "word"), lease("KEY", "test:key")), "sh", "-c", `echo "$PLAIN $KEY" | tr a-z A-Z; env | wc -l`)
 	must(t, a.Wait())
 	if n := values.n(); n != 0 {
 		t.Fatalf("%d values were asked for before any run", n)
@@ -303,10 +303,10 @@ func TestPreparedCancelled(t *testing.T) {
 // output, prepared or not.
 func TestPreparedForMany(t *testing.T) {
 	values := &counted{}
-	sup := *supervisor(t)
+	sup := another(t)
 	sup.Secrets = secret.NewRegistry()
 	must(t, sup.Secrets.Register("test", values))
-	a := prepared(t, &sup, 3, system(lease("KEY", "test:key")), "sh", "-c", "echo $KEY | tr a-z A-Z")
+	a := prepared(t, sup, 3, system(lease("KEY", "test:key")), "sh", "-c", "echo $KEY | tr a-z A-Z")
 	var mu sync.Mutex
 	seen := map[string]bool{}
 	var all sync.WaitGroup

@@ -425,10 +425,10 @@ func TestKilledBeforeExec(t *testing.T) {
 		"as soon as it is there": func(map[string]string) bool { return true },
 		"under its filter":       func(m map[string]string) bool { return m["Seccomp"] == "2" },
 	} {
-		sup := *supervisor(t)
+		sup := another(t)
 		k := &killer{Log: sup.Log, when: when, t: t}
 		sup.Log = k
-		o, err := attemptWith(t, &sup, t.Context(), request(nil, "exit", "0"))
+		o, err := attemptWith(t, sup, t.Context(), request(nil, "exit", "0"))
 		must(t, err)
 		if !k.hit {
 			t.Fatalf("%s: nothing was killed", name)
@@ -448,12 +448,12 @@ func (unsteady) Append(ledger.Kind, string, []byte) (ledger.Receipt, error) {
 
 // Without a durable intent the barrier never opens.
 func TestNoIntentNoRun(t *testing.T) {
-	sup := *supervisor(t)
+	sup := another(t)
 	sup.Log = unsteady{sup.Log}
 	root := tree(t, "out/")
 	os.Chmod(filepath.Join(root, "out"), 0o777)
 	made := filepath.Join(root, "out", "made")
-	o, err := attemptWith(t, &sup, t.Context(), request(mods{grant("rw", filepath.Join(root, "out"))}, "create", made))
+	o, err := attemptWith(t, sup, t.Context(), request(mods{grant("rw", filepath.Join(root, "out"))}, "create", made))
 	fault, ok := errors.AsType[*bvisor.Fault](err)
 	if !ok || fault.Step != "record the intent" || o.Report != nil {
 		t.Errorf("got %v, expected a fault of the intent", err)

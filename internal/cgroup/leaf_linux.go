@@ -306,19 +306,3 @@ func (p *Place) Sweep(patience time.Duration) ([]string, error) {
 	}
 	return swept, errors.Join(errs...)
 }
-
-// HugePages lists the sizes of huge pages that the leaf counts, as its files
-// name them: "2MB" for hugetlb.2MB.max.
-func (l *Leaf) HugePages() []string {
-	entries, err := os.ReadDir(l.path)
-	if err != nil {
-		return nil
-	}
-	var sizes []string
-	for _, e := range entries {
-		if f := strings.Split(e.Name(), "."); len(f) == 3 && f[0] == "hugetlb" && f[2] == "max" {
-			sizes = append(sizes, f[1])
-		}
-	}
-	return sizes
-}

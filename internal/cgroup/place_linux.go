@@ -103,6 +103,7 @@ type Place struct {
 	Path        string // on the file system
 	mount       string
 	Controllers []string // those that leaves have
+	HugePages   []string // sizes of those that leaves count, as their files name them: "2MB" for hugetlb.2MB.max
 	localEvents bool     // the hierarchy is mounted with pids_localevents
 }
 
@@ -148,10 +149,23 @@ func Find(parent string) (*Place, error) {
 		return nil, err
 	}
 	p.Controllers, err = list(p.Path, "cgroup.subtree_control")
+	if err == nil && slices.Contains(p.Controllers, "hugetlb") {
+		p.HugePages, err = hugePages(p.Path) // leaves have the same
+	}
 	if err != nil {
 		return nil, explain(err, "read back")
 	}
 	return p, nil
+}
+
+func hugePages(dir string) (sizes []string, err error) {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if f := strings.Split(e.Name(), "."); len(f) == 3 && f[0] == "hugetlb" && f[2] == "max" {
+			sizes = append(sizes, f[1])
+		}
+	}
+	return sizes, err
 }
 
 func isGroup(dir string) error {
