@@ -229,7 +229,7 @@ type booted struct {
 
 	mu        sync.Mutex
 	late      *time.Timer // nil until it was let go
-	abandoned bool        // see stuck
+	abandoned bool        // the wait has ended
 }
 
 // start starts a launcher that no program is known for yet.

@@ -606,7 +606,7 @@ func TestManyGroupsAtOnce(t *testing.T) {
 func TestManySupervisorsMakeGroups(t *testing.T) {
 	grouped(t)
 	used.Store("supervise-below", true)
-	cmds := make([]*exec.Cmd, 16)
+	cmds := make([]*exec.Cmd, 12)
 	out := make([]bytes.Buffer, len(cmds))
 	for i := range cmds {
 		cmds[i] = exec.Command(place.exe, victim.Word, "supervise-below", "")

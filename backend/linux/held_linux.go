@@ -151,7 +151,7 @@ func (r *run) collect() []report.Artifacts {
 	size, _ := storage(p)
 	limits := quarantine.Limits{Room: size + skeleton(p), Show: shownArtifacts} // what makeRoot gives them all
 	err := quarantine.Make(r.launch.Quarantine)
-	if r.launcher.stuck() || r.survivors > 0 {
+	if r.stuck || r.survivors > 0 {
 		err = errors.New("not everything has ended that could write")
 	}
 	if len(r.uppers) != len(roots) {

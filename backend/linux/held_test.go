@@ -583,6 +583,31 @@ func TestHeldAfterTheDeadline(t *testing.T) {
 	holds(t, root+"/new", victim.Mark)
 }
 
+// patient takes its time before it reads any more.
+type patient time.Duration
+
+func (p patient) Write(b []byte) (int, error) { time.Sleep(time.Duration(p)); return len(b), nil }
+
+// Who reads the output may take longer over it than a tree may to be gone.
+func TestHeldBesideASlowReader(t *testing.T) {
+	needHeld(t)
+	need.Program(t, "sh")
+	if testing.Short() {
+		t.Skip("waits for longer than a tree may take to be gone, which -short leaves out")
+	}
+	root := tree(t)
+	req := request(mods{preset("system"), held(root), spawn(spec.SpawnProcesses), command("/bin/sh", "-c", `: > "$1/new"; echo word`, "sh", root)}, "exit")
+	req.Stdout = patient(12 * time.Second)
+	o, err := attempt(t, req)
+	must(t, err)
+	if got := left(t, o, "new"); o.Report.Outcome.Status != report.Completed || got != "created" {
+		t.Errorf("%+v, left %q: %+v", o.Report.Outcome, got, o.Report.Artifacts)
+	}
+	if fact(o, report.TreeEmptied) == nil || fact(o, report.TreeKilled) != nil {
+		t.Errorf("the report says %+v", o.Report.Facts)
+	}
+}
+
 // The evidence claims of files are there where a plan has artifacts, and only there.
 func TestEvidenceOfFiles(t *testing.T) {
 	needHeld(t)

@@ -186,6 +186,7 @@ type run struct {
 	cpuBefore int64                    // what the workload had used before the barrier opened
 	meter     *meter
 	accounts  *accounts // the leaf's figures at the end
+	stuck     bool      // the tree was not gone in time
 	survivors int       // who was killed and has not ended
 
 	digest   string // of the program
@@ -202,7 +203,7 @@ func (r *run) settle() {
 		r.letGo()
 		for r.receive() != nil {
 		}
-		if r.launcher.stuck() {
+		if r.launcher.isAbandoned() {
 			go launcher.Wait(r.launcher.pid)
 		} else if err := launcher.Wait(r.launcher.pid); err != nil && r.fault == nil {
 			r.fault = fmt.Errorf("wait for the launcher: %w", err)
@@ -451,6 +452,8 @@ func (r *run) awaitEnd() {
 			break
 		}
 	}
+	reaped := r.last != nil && r.last.InitReaped
+	r.stuck = r.ended == nil && !reaped && r.launcher.isAbandoned()
 	if r.stop != nil {
 		r.stop()
 	}
@@ -460,7 +463,7 @@ func (r *run) awaitEnd() {
 	r.full = r.meter != nil && r.meter.full
 	r.meter = nil
 	r.account()
-	if r.leaf == nil && r.launcher.stuck() {
+	if r.leaf == nil && r.stuck {
 		var err error
 		r.survivors, err = r.countSurvivors()
 		r.fault = errors.Join(r.fault, err)

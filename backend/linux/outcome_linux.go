@@ -274,7 +274,7 @@ func (r *run) facts(o report.Observation) []report.Fact {
 	}
 	reaped := r.last != nil && r.last.InitReaped
 	switch {
-	case r.watch.killed || r.ended == nil && (reaped || r.launcher.stuck()):
+	case r.watch.killed || r.ended == nil && (reaped || r.stuck):
 		emptied := r.survivors == 0 && (reaped || r.ended != nil && r.ended.Empty)
 		add(report.TreeKilled, field("emptied", emptied), field("survivors", r.survivors))
 	case r.ended != nil && r.ended.Empty && r.survivors == 0:

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/bvisor/bvisor"
 	"github.com/bvisor/bvisor/internal/need"
 	"github.com/bvisor/bvisor/internal/victim"
 	"github.com/bvisor/bvisor/report"
@@ -119,12 +120,15 @@ func TestSurvivorsAreReported(t *testing.T) {
 		return
 	}
 	for name, change := range map[string]mods{
-		"pid namespace": nil,
-		"group":         {budget(spec.Processes, 100)},
+		"group":     {budget(spec.Processes, 100)},
+		"held back": {held(tree(t))},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if change != nil {
+			switch name {
+			case "group":
 				grouped(t)
+			case "held back":
+				needHeld(t)
 			}
 			at := tree(t, "remote/") + "/remote"
 			file := at + "/file"
@@ -138,7 +142,11 @@ func TestSurvivorsAreReported(t *testing.T) {
 			eventually(t, "a process outside that cannot be killed", func() bool { return waits(bare.Process.Pid) })
 
 			l := start(t, t.Context(), append(change, grant("r", at), spawn(spec.SpawnThreads), budget(spec.Wall, int64(time.Second)), grace(time.Millisecond)), "open-stuck", file)
-			o := l.wait()
+			<-l.ended
+			o := l.out
+			if _, lost := errors.AsType[*bvisor.Fault](l.err); o.Report == nil || lost != (name == "held back") {
+				t.Fatal(l.err)
+			}
 			if !waits(l.pid) || !waits(bare.Process.Pid) {
 				t.Fatalf("threads are in state %q, those of the other %q: they were killed after all", everyState(l.pid), everyState(bare.Process.Pid))
 			}
@@ -146,8 +154,11 @@ func TestSurvivorsAreReported(t *testing.T) {
 			if f := fact(o, report.TreeKilled); f["emptied"] != "false" || f["survivors"] != "1" {
 				t.Errorf("the report says of the tree: %v", f)
 			}
-			if f := fact(o, report.GroupEmptied); change != nil && f["survivors"] != "1" {
+			if f := fact(o, report.GroupEmptied); name == "group" && f["survivors"] != "1" {
 				t.Errorf("the report says of the group: %v", f)
+			}
+			if a := o.Report.Artifacts; name == "held back" && (len(a) != 1 || a[0].Lost != "not everything has ended that could write") {
+				t.Errorf("the report says of what was held back: %+v", a)
 			}
 			if b := o.bounded(t, spec.Wall); b.Finding != report.Exceeded {
 				t.Errorf("budget: %+v", b)
@@ -160,8 +171,8 @@ func TestSurvivorsAreReported(t *testing.T) {
 			for _, pid := range []int{l.pid, init, launcher} {
 				eventually(t, fmt.Sprintf("the end of process %d", pid), func() bool { return !exists(fmt.Sprintf("/proc/%d", pid)) })
 			}
-			if err := bare.Wait(); err == nil || errors.Is(err, exec.ErrNotFound) {
-				t.Errorf("the one outside: %v", err)
+			if err := bare.Wait(); err == nil {
+				t.Error("the one outside ended by itself")
 			}
 		})
 	}

@@ -38,8 +38,8 @@ func (l *booted) abandon() {
 	}
 }
 
-// stuck says that the tree was not gone in time.
-func (l *booted) stuck() bool {
+// isAbandoned says that the wait ended before the launcher did.
+func (l *booted) isAbandoned() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.abandoned
