@@ -93,9 +93,14 @@ func (s *State) recover(p recovery.Prober, e ledger.Entry) (Recovered, error) {
 }
 
 // sweepAll takes away what was found, and what is found then: a launcher may have
-// forked before it was killed. It returns all that is gone.
+// forked init before it was killed, and init the workload. It returns all that is
+// gone.
 func (s *State) sweepAll(p recovery.Prober, i recovery.Intent, left []recovery.Trace) (swept []recovery.Trace, err error) {
-	for len(left) > 0 {
+	const generations = 3
+	for n := 0; len(left) > 0; n++ {
+		if n > generations {
+			return nil, fmt.Errorf("%s %s came while the others were taken away, as often as that can be", left[0].Kind, left[0].Name)
+		}
 		for _, t := range left {
 			if slices.Contains(swept, t) {
 				return nil, fmt.Errorf("%s %s is there again after it was taken away", t.Kind, t.Name)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -164,6 +165,14 @@ func TestRecoveryTakesAwayWhatComesLate(t *testing.T) {
 	}
 	if list, err := state.Recover(&scripted{left: []recovery.Trace{launcher}, stays: true}); err == nil || !strings.Contains(err.Error(), "process 7 is there again") {
 		t.Errorf("what stays: %+v, %v", list, err)
+	}
+	endless := &scripted{left: []recovery.Trace{launcher}, born: map[recovery.Trace]recovery.Trace{}}
+	for i, last := 9, launcher; i < 20; i++ {
+		next := recovery.Trace{Kind: recovery.TraceProcess, Name: strconv.Itoa(i)}
+		endless.born[last], last = next, next
+	}
+	if list, err := state.Recover(endless); err == nil || !strings.Contains(err.Error(), "as often as that can be") {
+		t.Errorf("what always comes again: %+v, %v", list, err)
 	}
 	list, err := state.Recover(&scripted{left: []recovery.Trace{launcher}, born: map[recovery.Trace]recovery.Trace{launcher: child}})
 	if err != nil || len(list) != 1 || list[0].Outcome != recovery.RolledBack || !slices.Equal(list[0].Swept, []recovery.Trace{launcher, child}) {

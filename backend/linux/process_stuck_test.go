@@ -46,9 +46,7 @@ const (
 func mountSilent(t *testing.T, at string) silentFS {
 	t.Helper()
 	dev, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
-	if err != nil {
-		need.Missing(t, "fuse", err.Error())
-	}
+	must(t, err)
 	t.Cleanup(func() { unix.Close(dev) })
 	must(t, os.MkdirAll(at, 0o755))
 	must(t, unix.Mount("silent", at, "fuse", unix.MS_NOSUID|unix.MS_NODEV, fmt.Sprintf("fd=%d,rootmode=40755,user_id=0,group_id=0,allow_other", dev)))
@@ -115,66 +113,68 @@ func attributes(inode uint64) []byte {
 
 // Who waits for a file system that does not answer survives every kill. The run
 // ends without it all the same, and says so.
-func TestSurvivorsAreReported(t *testing.T) {
-	if !apart(t) {
-		return
+func TestSurvivorsOfAGroup(t *testing.T) {
+	need.File(t, "/dev/fuse")
+	grouped(t)
+	if apart(t) {
+		survive(t, mods{budget(spec.Processes, 100)}, true, false)
 	}
-	for name, change := range map[string]mods{
-		"group":     {budget(spec.Processes, 100)},
-		"held back": {held(tree(t))},
-	} {
-		t.Run(name, func(t *testing.T) {
-			switch name {
-			case "group":
-				grouped(t)
-			case "held back":
-				needHeld(t)
-			}
-			at := tree(t, "remote/") + "/remote"
-			file := at + "/file"
-			bare := exec.Command(place.exe, victim.Word, "open-stuck", file, token())
-			t.Cleanup(func() { _ = bare.Wait() }) // after the file system is gone
-			silent := mountSilent(t, at)
-			must(t, bare.Start())
-			<-silent.opened
-			must(t, bare.Process.Kill())
-			waits := func(pid int) bool { return strings.Contains(everyState(pid), "D") }
-			eventually(t, "a process outside that cannot be killed", func() bool { return waits(bare.Process.Pid) })
+}
 
-			l := start(t, t.Context(), append(change, grant("r", at), spawn(spec.SpawnThreads), budget(spec.Wall, int64(time.Second)), grace(time.Millisecond)), "open-stuck", file)
-			<-l.ended
-			o := l.out
-			if _, lost := errors.AsType[*bvisor.Fault](l.err); o.Report == nil || lost != (name == "held back") {
-				t.Fatal(l.err)
-			}
-			if !waits(l.pid) || !waits(bare.Process.Pid) {
-				t.Fatalf("threads are in state %q, those of the other %q: they were killed after all", everyState(l.pid), everyState(bare.Process.Pid))
-			}
-			o.ended(t, report.Timeout, "wall", 0)
-			if f := fact(o, report.TreeKilled); f["emptied"] != "false" || f["survivors"] != "1" {
-				t.Errorf("the report says of the tree: %v", f)
-			}
-			if f := fact(o, report.GroupEmptied); name == "group" && f["survivors"] != "1" {
-				t.Errorf("the report says of the group: %v", f)
-			}
-			if a := o.Report.Artifacts; name == "held back" && (len(a) != 1 || a[0].Lost != "not everything has ended that could write") {
-				t.Errorf("the report says of what was held back: %+v", a)
-			}
-			if b := o.bounded(t, spec.Wall); b.Finding != report.Exceeded {
-				t.Errorf("budget: %+v", b)
-			}
-			init := parent(t, l.pid)
-			launcher := parent(t, init)
+// What survives may still be writing, so nothing that it wrote is kept.
+func TestSurvivorsLoseWhatIsHeldBack(t *testing.T) {
+	need.File(t, "/dev/fuse")
+	needHeld(t)
+	if apart(t) {
+		survive(t, mods{held(tree(t))}, false, true)
+	}
+}
 
-			// The server's end is the wait's.
-			must(t, unix.Unmount(at, unix.MNT_FORCE|unix.MNT_DETACH))
-			for _, pid := range []int{l.pid, init, launcher} {
-				eventually(t, fmt.Sprintf("the end of process %d", pid), func() bool { return !exists(fmt.Sprintf("/proc/%d", pid)) })
-			}
-			if err := bare.Wait(); err == nil {
-				t.Error("the one outside ended by itself")
-			}
-		})
+func survive(t *testing.T, change mods, grouped, loses bool) {
+	t.Helper()
+	at := tree(t, "remote/") + "/remote"
+	file := at + "/file"
+	bare := exec.Command(place.exe, victim.Word, "open-stuck", file, token())
+	t.Cleanup(func() { _ = bare.Wait() }) // after the file system is gone
+	silent := mountSilent(t, at)
+	must(t, bare.Start())
+	<-silent.opened
+	must(t, bare.Process.Kill())
+	waits := func(pid int) bool { return strings.Contains(everyState(pid), "D") }
+	eventually(t, "a process outside that cannot be killed", func() bool { return waits(bare.Process.Pid) })
+
+	l := start(t, t.Context(), append(change, grant("r", at), spawn(spec.SpawnThreads), budget(spec.Wall, int64(time.Second)), grace(time.Millisecond)), "open-stuck", file)
+	<-l.ended
+	o := l.out
+	if _, lost := errors.AsType[*bvisor.Fault](l.err); o.Report == nil || lost != loses {
+		t.Fatal(l.err)
+	}
+	if !waits(l.pid) || !waits(bare.Process.Pid) {
+		t.Fatalf("threads are in state %q, those of the other %q: they were killed after all", everyState(l.pid), everyState(bare.Process.Pid))
+	}
+	o.ended(t, report.Timeout, "wall", 0)
+	if f := fact(o, report.TreeKilled); f["emptied"] != "false" || f["survivors"] != "1" {
+		t.Errorf("the report says of the tree: %v", f)
+	}
+	if f := fact(o, report.GroupEmptied); grouped && f["survivors"] != "1" {
+		t.Errorf("the report says of the group: %v", f)
+	}
+	if a := o.Report.Artifacts; loses && (len(a) != 1 || a[0].Lost != "not everything has ended that could write") {
+		t.Errorf("the report says of what was held back: %+v", a)
+	}
+	if b := o.bounded(t, spec.Wall); b.Finding != report.Exceeded {
+		t.Errorf("budget: %+v", b)
+	}
+	init := parent(t, l.pid)
+	launcher := parent(t, init)
+
+	// The server's end is the wait's.
+	must(t, unix.Unmount(at, unix.MNT_FORCE|unix.MNT_DETACH))
+	for _, pid := range []int{l.pid, init, launcher} {
+		eventually(t, fmt.Sprintf("the end of process %d", pid), func() bool { return !exists(fmt.Sprintf("/proc/%d", pid)) })
+	}
+	if err := bare.Wait(); err == nil {
+		t.Error("the one outside ended by itself")
 	}
 }
 

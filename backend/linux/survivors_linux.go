@@ -20,12 +20,14 @@ import (
 // killed before it does (TASK_UNINTERRUPTIBLE), and the run does not wait for that.
 const treePatience = 10 * time.Second
 
-// letGo has everything end, and after treePatience the wait for that.
+// letGo has everything end, and after treePatience the wait for that. A launcher
+// that somebody stopped could not end anything. It is reaped after this only.
 func (l *booted) letGo() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.late == nil {
 		l.control.Close()
+		_ = unix.Kill(l.pid, unix.SIGCONT) // it may have ended
 		l.late = time.AfterFunc(treePatience, l.abandon)
 	}
 }

@@ -33,6 +33,9 @@ func isLeaf(name string) bool {
 	return len(id) >= shortest && strings.Trim(id, "0123456789abcdef") == ""
 }
 
+// sweeperPatience is how long whoever took a new leaf for left may take to remove it.
+const sweeperPatience = 3 * time.Second
+
 // Leaf makes a group. Only its owner can look into it, so that nobody else can
 // lock it.
 func (p *Place) Leaf(name string) (*Leaf, error) {
@@ -52,9 +55,11 @@ func (p *Place) Leaf(name string) (*Leaf, error) {
 		if err != nil {
 			return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 		}
-		err = unix.EINTR
-		for err == unix.EINTR {
-			err = unix.Flock(dir, unix.LOCK_EX) // whoever took it for left removes it soon
+		for end := time.Now().Add(sweeperPatience); ; time.Sleep(time.Millisecond) {
+			err = unix.Flock(dir, unix.LOCK_EX|unix.LOCK_NB)
+			if err != unix.EWOULDBLOCK || time.Now().After(end) {
+				break
+			}
 		}
 		if err == nil && sameDir(dir, path) {
 			return &Leaf{Name: name, path: path, dir: dir}, nil

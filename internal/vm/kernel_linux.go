@@ -39,7 +39,7 @@ var Kernels = []Kernel{
 
 // demands are what every kernel has, and its Landlock.
 func demands(landlock string) []string {
-	return []string{landlock, "root", "confine", "namespaces", "userns", "mount_setattr", "cgroup2", "cgroup", "pty", "suid", "file-capabilities", "keyrings", "fuse"}
+	return []string{landlock, "root", "confine", "namespaces", "userns", "mount_setattr", "cgroup2", "cgroup", "pty", "suid", "file-capabilities", "keyrings", "file=/dev/fuse"}
 }
 
 // Find is the kernel of that name.
