@@ -157,13 +157,15 @@ func TestKillEndsTheWholeTree(t *testing.T) {
 
 // A launcher that somebody on the host stopped ends the tree all the same.
 func TestStoppedLauncher(t *testing.T) {
-	l := start(t, t.Context(), mods{budget(spec.Wall, int64(time.Second)), grace(time.Millisecond), spawn(spec.SpawnProcesses)}, "family")
+	ctx, cancel := context.WithCancel(t.Context())
+	l := start(t, ctx, mods{grace(time.Millisecond), spawn(spec.SpawnProcesses)}, "family")
 	pidns := namespace(t, l.pid, "pid")
 	launcher := parent(t, parent(t, l.pid))
 	must(t, unix.Kill(launcher, unix.SIGSTOP))
+	cancel()
 	o := l.wait()
 	gone(t, l.token, pidns)
-	o.ended(t, report.Timeout, "wall", 0)
+	o.ended(t, report.Killed, "cancelled", 0)
 	if f := fact(o, report.TreeKilled); f["emptied"] != "true" || f["survivors"] != "0" {
 		t.Errorf("the report says of the tree: %v", f)
 	}
