@@ -305,15 +305,17 @@ func stay(string) error {
 }
 
 // leaveBehind starts a process in a session of its own and goes, once that one
-// can be told by its arguments: execve(2) closes descriptors first, which is when
-// it counts as started, and sets up the stack later.
+// can be told by its arguments. execve(2) closes descriptors first, which is when
+// it counts as started; until it has a stack of its own, its arguments are those
+// of its parent, whose memory it shares (CLONE_VM in clone(2)), and then none.
 func leaveBehind(token string) error {
-	p, err := anew("stay", token, &syscall.SysProcAttr{Setsid: true})
+	const act = "stay"
+	p, err := anew(act, token, &syscall.SysProcAttr{Setsid: true})
 	// With the host's /proc, where numbers are others', there is nobody to be seen.
 	self, e := os.Readlink("/proc/self")
 	for err == nil && e == nil && self == strconv.Itoa(os.Getpid()) {
 		var line []byte
-		if line, err = os.ReadFile("/proc/" + strconv.Itoa(p.Pid) + "/cmdline"); len(line) > 0 {
+		if line, err = os.ReadFile("/proc/" + strconv.Itoa(p.Pid) + "/cmdline"); bytes.Contains(line, []byte("\x00"+act+"\x00")) {
 			break
 		}
 		time.Sleep(time.Millisecond)

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -121,6 +122,7 @@ func kernel(t *testing.T, k Kernel, parts []part) {
 	results, err := m.Run(ctx, suites, binaries, func(Suite, []byte) {})
 	if err != nil {
 		t.Error(err)
+		last.add(fmt.Sprintf("%s: %v", t.Name(), err))
 	}
 	for i, r := range results {
 		t.Run(r.Suite.Name, func(t *testing.T) { judge(t, r, chosen[i]) })
@@ -173,25 +175,82 @@ var (
 	lacking = regexp.MustCompile(`(?m)^ +\S+_test\.go:\d+: needs (\S+): .*$`)
 )
 
+// last is what this suite says last.
+var last words
+
+type words struct {
+	mu   sync.Mutex
+	list []string
+}
+
+func (w *words) add(text string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.list = append(w.list, text)
+}
+
+// TestMain says what failed under a kernel once more, at the very end: of an
+// output as long as that of all suites, often only the end is kept.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	for _, w := range last.list {
+		fmt.Println(w)
+	}
+	os.Exit(code)
+}
+
+// failures are what the failed tests of a suite said, which -test.v has between
+// the lines that name them; or, where none says that it failed, the suite's end.
+func failures(output string) string {
+	var failed []string
+	said := map[string][]string{}
+	lines := strings.Split(strings.TrimSpace(output), "\n")
+	name := ""
+	for _, line := range lines {
+		if m := named.FindStringSubmatch(line); m != nil {
+			if name = m[2]; m[1] == "RUN" {
+				said[name] = nil
+			}
+		} else if m := failing.FindStringSubmatch(line); m != nil {
+			failed = append(failed, line)
+			failed = append(failed, said[m[1]]...)
+		} else if name != "" {
+			said[name] = append(said[name], line)
+		}
+	}
+	const most = 40
+	if failed == nil {
+		failed = lines[max(len(lines)-most, 0):]
+	}
+	return strings.Join(failed[:min(len(failed), most)], "\n")
+}
+
+var (
+	named   = regexp.MustCompile(`^=== (RUN|NAME|CONT|PAUSE) +(\S+)$`)
+	failing = regexp.MustCompile(`^ *--- FAIL: (\S+) `)
+)
+
 // judge is what "go test" would have said of the suite.
 func judge(t *testing.T, r Result, p part) {
-	output := string(r.Output)
+	output, wrong := string(r.Output), ""
 	switch {
 	case r.Ended == nil:
-		t.Errorf("%s did not end:\n%s", r.Suite.Name, output)
+		wrong = "it did not end"
 	case r.Ended.Code != 0:
-		t.Errorf("%s: %s\n%s", r.Suite.Name, r.Ended, output)
+		wrong = r.Ended.String()
 	case !passed.MatchString(output):
-		t.Errorf("%s: no test passed:\n%s", r.Suite.Name, output)
-	}
-	if t.Failed() {
-		return
+		wrong = "no test passed"
 	}
 	for _, name := range p.run {
 		one := regexp.MustCompile("^(" + name + ")$")
-		if !slices.ContainsFunc(decided.FindAllStringSubmatch(output, -1), func(m []string) bool { return one.MatchString(m[1]) }) {
-			t.Errorf("no test %s ran", name)
+		if wrong == "" && !slices.ContainsFunc(decided.FindAllStringSubmatch(output, -1), func(m []string) bool { return one.MatchString(m[1]) }) {
+			wrong = "no test " + name + " ran"
 		}
+	}
+	if wrong != "" {
+		t.Errorf("%s:\n%s", wrong, output)
+		last.add(fmt.Sprintf("%s: %s\n%s", t.Name(), wrong, failures(output)))
+		return
 	}
 	var lacks []string
 	for _, m := range lacking.FindAllStringSubmatch(output, -1) {

@@ -114,3 +114,37 @@ func TestPackageIsChecked(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What failed is told without the rest.
+func TestFailures(t *testing.T) {
+	const output = `=== RUN   TestA
+=== RUN   TestA/one
+    a_test.go:1: fine
+=== RUN   TestA/two
+    a_test.go:2: too few
+        of them
+=== NAME  TestA
+    a_test.go:3: left
+--- FAIL: TestA (1.00s)
+    --- PASS: TestA/one (0.00s)
+    --- FAIL: TestA/two (0.00s)
+=== RUN   TestB
+    b_test.go:1: fine
+--- PASS: TestB (0.00s)
+FAIL
+once more as uid 65534
+=== RUN   TestA
+--- PASS: TestA (0.00s)
+`
+	const want = `--- FAIL: TestA (1.00s)
+    a_test.go:3: left
+    --- FAIL: TestA/two (0.00s)
+    a_test.go:2: too few
+        of them`
+	if got := failures(output); got != want {
+		t.Errorf("%s", got)
+	}
+	if got := failures("=== RUN   TestA\npanic: of something\n"); got != "=== RUN   TestA\npanic: of something" {
+		t.Errorf("%s", got)
+	}
+}
