@@ -25,7 +25,8 @@ const cpuInterval = 5 * time.Millisecond
 
 // meter ends a run whose group has reached a limit that the kernel does not end
 // it for: time on processors is only counted, and a fork beyond the limit is
-// only refused. After a lack of memory the kernel has killed the group itself.
+// only refused. For a lack of memory the kernel kills the group itself, after it
+// has counted it (mem_cgroup_oom in mm/memcontrol.c), so that either may be first.
 type meter struct {
 	leaf     *cgroup.Leaf
 	watch    *watch
