@@ -422,7 +422,7 @@ func TestSupervisorKilledWhileObserving(t *testing.T) {
 	if !regexp.MustCompile(`Seccomp_filters:\s+[2-9]`).Match(status) {
 		t.Fatalf("the victim is not observed:\n%s", status)
 	}
-	pidns := namespace(t, workload, "pid")
+	pidns := heldPidns(t, workload)
 	must(t, cmd.Process.Kill())
 	cmd.Wait()
 	eventually(t, "everything gone", func() bool { return len(withToken(marked)) == 0 && len(inNamespace("pid", pidns)) == 0 })

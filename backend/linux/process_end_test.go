@@ -135,7 +135,7 @@ func TestKillEndsTheWholeTree(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	l := start(t, ctx, mods{spawn(spec.SpawnProcesses), grace(20 * time.Millisecond)}, "family")
 	eventually(t, "four processes", func() bool { return len(withToken(l.token)) == 4 })
-	pidns := namespace(t, l.pid, "pid")
+	pidns := heldPidns(t, l.pid)
 	if n := len(inNamespace("pid", pidns)); n != 5 && os.Geteuid() == 0 { // others cannot ask about init
 		t.Errorf("%d processes in the boundary, expected init and four", n)
 	}
@@ -159,7 +159,7 @@ func TestKillEndsTheWholeTree(t *testing.T) {
 func TestStoppedLauncher(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	l := start(t, ctx, mods{grace(time.Millisecond), spawn(spec.SpawnProcesses)}, "family")
-	pidns := namespace(t, l.pid, "pid")
+	pidns := heldPidns(t, l.pid)
 	launcher := parent(t, parent(t, l.pid))
 	must(t, unix.Kill(launcher, unix.SIGSTOP))
 	cancel()
@@ -185,7 +185,7 @@ func TestKillEndsAVfork(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	l := startRequest(t, ctx, marked, request(mods{grant("rx", path), command(path, marked), spawn(spec.SpawnProcesses), grace(10 * time.Millisecond)}, "hold"))
 	eventually(t, "two processes", func() bool { return len(withToken(marked)) == 2 })
-	pidns := namespace(t, l.pid, "pid")
+	pidns := heldPidns(t, l.pid)
 	cancel()
 	o := l.wait()
 	gone(t, marked, pidns)
@@ -236,7 +236,7 @@ func TestSupervisorKilled(t *testing.T) {
 		inside = withToken(marked)
 		return len(inside) == 5
 	}, &said)
-	pidns := namespace(t, inside[0], "pid")
+	pidns := heldPidns(t, inside[0])
 	if own := namespace(t, os.Getpid(), "pid"); pidns == own {
 		t.Fatal("the victim is in the supervisor's pid namespace")
 	}
@@ -250,7 +250,7 @@ func TestLauncherOrInitKilled(t *testing.T) {
 	for _, who := range []string{"init", "launcher"} {
 		l := start(t, t.Context(), mods{spawn(spec.SpawnProcesses)}, "family")
 		eventually(t, "four processes", func() bool { return len(withToken(l.token)) == 4 })
-		pidns := namespace(t, l.pid, "pid")
+		pidns := heldPidns(t, l.pid)
 		pid := parent(t, l.pid)
 		if who == "launcher" {
 			pid = parent(t, pid)

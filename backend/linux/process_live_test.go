@@ -220,6 +220,16 @@ func namespace(t testing.TB, pid int, kind string) string {
 	return id
 }
 
+// heldPidns is a process's pid namespace, whose number no later one gets while
+// the test runs: another test's run would be taken for what this one left.
+func heldPidns(t testing.TB, pid int) string {
+	t.Helper()
+	f, err := os.Open(fmt.Sprintf("/proc/%d/ns/pid", pid))
+	must(t, err)
+	t.Cleanup(func() { f.Close() })
+	return namespace(t, pid, "pid")
+}
+
 // status reads "Name: value" lines of a process's or thread's status file; it
 // shares nothing with what bvisor reads it with.
 func status(t testing.TB, dir string) map[string]string {
@@ -249,14 +259,25 @@ func eventually(t testing.TB, what string, f func() bool, more ...fmt.Stringer) 
 }
 
 // gone fails the test if a process with the token, or in the pid namespace, is
-// left.
+// left. Its init, which is bvisor's own, may take until Supervisor.Wait.
 func gone(t testing.TB, token, pidns string) {
 	t.Helper()
 	if left := withToken(token); len(left) > 0 {
 		t.Errorf("processes %v are left", left)
 	}
-	if left := inNamespace("pid", pidns); pidns != "" && len(left) > 0 {
+	if pidns == "" {
+		return
+	}
+	left := slices.DeleteFunc(inNamespace("pid", pidns), func(pid int) bool {
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+		return err != nil || bytes.Contains(status, []byte("\nNSpid:\t"+strconv.Itoa(pid)+"\t1\n"))
+	})
+	if len(left) > 0 {
 		t.Errorf("processes %v are left in the boundary's pid namespace", left)
+	}
+	supervisor(t).Wait()
+	if left := inNamespace("pid", pidns); len(left) > 0 {
+		t.Errorf("processes %v are left in the boundary's pid namespace for good", left)
 	}
 }
 
